@@ -152,6 +152,12 @@ pub const WORDS: &[Word] = &[
         Takes::Least(0),
         "1: CPUs take turns, so that nothing runs at the same time",
     ),
+    word(
+        "kills",
+        &["test", "kerntest"],
+        Takes::Least(1),
+        "tasks to kill in the test of owners of locks that die",
+    ),
     word("ops", &["torture", "fuzz"], Takes::Least(1), "operations to do"),
     word(
         "limits",

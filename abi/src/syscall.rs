@@ -88,12 +88,12 @@ operations! { ($)
         takes [bits(Rights::LISTEN)];
     }
     /// Gives the rest of the slice to a ready task of this CPU. If the slice is over and the caller
-    /// was given notice, this is a [`Yield`](Op::Yield).
+    /// was given notice, this is a [`Yield`](Op::Yield). A task of another CPU runs before its
+    /// equals there, at most once in four slices of its time. The caller then keeps its slice.
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
-    /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is
-    /// not ready, or has no CPU time).
+    /// Errors: NotMember, NoExposure, SelfCall, WouldBlock (it is not ready, or has no CPU time).
     YieldTo = 5 {
         takes
             [member(Rights::SEND)] when "through a group",
@@ -454,8 +454,9 @@ operations! { ($)
     }
     /// Reads a SchedContext, wherever it is.
     ///
-    /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice;
-    /// r8 = budget, 0: it has none.
+    /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority in bits 0 to 7, and above
+    /// it the period ([`with_period`](crate::time::with_period)); rdx = slice; r8 = budget. Budget
+    /// and period 0: it has none.
     /// Rights: OBSERVE.
     /// Errors: Dying.
     SchedInfo = 34 {

@@ -6,8 +6,23 @@ pub const BUDGET_MIN: u64 = 1_000;
 /// Longest time that a task may run on after its slice is over, in TSC ticks
 /// ([`Utcb::preempt_pending`](crate::Utcb::preempt_pending)). It is at most half of a slice.
 pub const GRACE_MAX: u64 = 20_000;
-/// Longest window of a budget, in TSC ticks: decades.
-pub const PERIOD_MAX: u64 = 1 << 62;
+/// Longest window of a budget, in TSC ticks: months. The [word](with_period) that
+/// [`Op::SchedInfo`](crate::Op::SchedInfo) tells has room for it.
+pub const PERIOD_MAX: u64 = 1 << 55;
+
+/// The priority has so many bits of the word that [`with_period`] makes.
+const PRIORITY_BITS: u32 = 8;
+
+/// Returns a word that tells a priority, and above it the length of a budget's windows.
+/// Requires: the period is at most [`PERIOD_MAX`].
+pub const fn with_period(priority: u8, period: u64) -> u64 {
+    period << PRIORITY_BITS | priority as u64
+}
+
+/// Returns what [`with_period`] has joined.
+pub const fn priority_and_period(word: u64) -> (u8, u64) {
+    (word as u8, word >> PRIORITY_BITS)
+}
 
 /// Microseconds that so many ticks last; 0 where the frequency is not known, which is 0 then.
 pub fn microseconds(ticks: u64, hz: u64) -> u64 {
@@ -19,6 +34,14 @@ pub fn microseconds(ticks: u64, hz: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_has_room_for_every_priority_and_period() {
+        for (priority, period) in [(0, 0), (255, 0), (0, PERIOD_MAX), (255, PERIOD_MAX), (7, BUDGET_MIN)] {
+            assert_eq!(priority_and_period(with_period(priority, period)), (priority, period));
+        }
+        assert_eq!(with_period(9, 0), 9, "without a budget it is the priority alone");
+    }
 
     #[test]
     fn ticks_are_microseconds_for_years() {

@@ -287,7 +287,11 @@ fn is_asked(request: RequestKind, kind: u8) -> bool {
         RequestKind::None | RequestKind::Shootdown | RequestKind::TellCpu | RequestKind::Lock => {
             return false;
         }
-        RequestKind::Kill | RequestKind::Seek | RequestKind::Bring | RequestKind::Move => abi::ObjType::Task,
+        RequestKind::Kill
+        | RequestKind::Seek
+        | RequestKind::Bring
+        | RequestKind::Move
+        | RequestKind::YieldTo => abi::ObjType::Task,
         RequestKind::StopTime
         | RequestKind::Disown
         | RequestKind::Fetch

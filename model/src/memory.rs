@@ -183,6 +183,7 @@ impl Model {
                     priority: 0,
                     slice: 0,
                     budget: 0,
+                    period: 0,
                     cpus,
                     owner: None,
                     left: false,

@@ -254,6 +254,8 @@ pub struct SchedContext {
     pub slice: u64,
     /// 0: it has none.
     pub budget: u64,
+    /// 0: it has no budget.
+    pub period: u64,
     /// Where it may run.
     pub cpus: CpuBits,
     pub owner: Option<Id>,

@@ -1,5 +1,6 @@
 //! Processes, tasks and CPU time: configure, control, inspect.
 
+use abi::time::with_period;
 use abi::{BUDGET_MIN, Cap, Error, ObjType, PERIOD_MAX, Rights, TaskId, TaskRights, process_rights};
 use abi::{machine_rights, sched_control_rights, sched_rights, task_rights};
 
@@ -335,7 +336,6 @@ impl Model {
             ObjType::Task => self.find(me, args.cap(0), ObjType::Task, task_rights::SCHEDULE)?.object,
             _ => self.resolve_task(me, args.target(0), Rights::SEND)?.0,
         };
-        self.is_here(me, task)?;
         if task == me {
             return Err(Error::SelfCall.into());
         }
@@ -417,7 +417,7 @@ impl Model {
         if !is_had {
             it.cpus = cpus;
         }
-        (it.priority, it.slice, it.budget) = (priority, slice, budget);
+        (it.priority, it.slice, it.budget, it.period) = (priority, slice, budget, period);
         Ok(Answer::DONE)
     }
 
@@ -453,6 +453,6 @@ impl Model {
     pub fn sched_info(&mut self, me: Id, args: &Args) -> Result {
         let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::OBSERVE)?.object;
         let it = self.sched_context(time);
-        Ok(Answer::Free([0, u64::from(it.priority), it.slice, it.budget], 1))
+        Ok(Answer::Free([0, with_period(it.priority, it.period), it.slice, it.budget], 1))
     }
 }

@@ -67,9 +67,14 @@ pub struct ScState<T> {
     cpus: CpuSetCell,
     /// By how much the present slice was lengthened; 0: it was not.
     grace: Cell<u64>,
+    /// The used time from which on it may go before its equals, out of turn.
+    first_again_at: Cell<u64>,
     /// The present window.
     window: Window,
 }
+
+/// Of so many slices that a context uses, it has at most one out of turn.
+const TURNS: u64 = 4;
 
 /// How much CPU time a context may use in each window, in TSC ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,6 +135,7 @@ impl<T> ScState<T> {
             is_watched: Cell::new(false),
             needs_care: Cell::new(false),
             grace: Cell::new(0),
+            first_again_at: Cell::new(0),
             granted: Cell::new(0),
             slice: Cell::new(0),
             cpus: CpuSetCell::default(),
@@ -446,6 +452,19 @@ impl<T> ScState<T> {
         let used = to.end_grace();
         to.set_rest_of_slice(self.rest_of_slice().saturating_sub(used));
         self.refill();
+    }
+
+    /// Returns whether the context may go before its equals out of turn, and counts that it does.
+    /// It may once in the time of [four](TURNS) slices. So its equals get at least three quarters
+    /// of their share, however often other CPUs ask for it. It may not in a grace.
+    /// Requires: the context does not run.
+    pub fn may_go_first(&self) -> bool {
+        let used = self.consumed();
+        let may = !self.is_in_grace() && used >= self.first_again_at.get();
+        if may {
+            self.first_again_at.set(used.saturating_add(self.slice.get().saturating_mul(TURNS)));
+        }
+        may
     }
 
     /// Returns whether the context may run on `cpu`.

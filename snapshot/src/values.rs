@@ -131,6 +131,8 @@ values! {
         TellCpu,
         /// To wait for a lock: not a request, but what the wait is about.
         Lock,
+        /// To run a task before its equals.
+        YieldTo,
     }
 }
 

@@ -119,6 +119,8 @@ pub enum Request {
     Watch(Ptr<SchedContext>),
     /// Tell what the CPU does, to the pool that it reports to from now on.
     TellCpu,
+    /// Run this task before its equals.
+    YieldTo(Ptr<Task>),
     /// In a wait for a lock that is on its way to the lock's owner: the Frame that has the lock's
     /// word, and the owner.
     Lock {

@@ -167,6 +167,7 @@ fn request(request: Option<Request>) -> (RequestKind, u64, u64) {
         Some(Request::Move(task)) => (RequestKind::Move, task.addr(), 0),
         Some(Request::Watch(sc)) => (RequestKind::Watch, sc.addr(), 0),
         Some(Request::TellCpu) => (RequestKind::TellCpu, 0, 0),
+        Some(Request::YieldTo(task)) => (RequestKind::YieldTo, task.addr(), 0),
         Some(Request::Lock { owner, .. }) => (RequestKind::Lock, owner.addr(), 0),
         Some(Request::Seek(search)) => (RequestKind::Seek, search.at.addr(), 0),
     }

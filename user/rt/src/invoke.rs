@@ -2,6 +2,7 @@
 
 use abi::membership::SEEN_AS_ADDER;
 use abi::status::Seen;
+use abi::time::priority_and_period;
 use abi::{Cap, Counter, Error, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
@@ -199,7 +200,8 @@ impl Exposure {
         invoke(Op::Notify, self.0.0, bits, 0, 0)
     }
 
-    /// Gives the rest of this task's slice to the task that is exposed here.
+    /// Gives the rest of this task's slice to the task that is exposed here. On another CPU, lets it
+    /// run before its equals.
     pub fn yield_to(self) -> Result<()> {
         invoke(Op::YieldTo, self.0.0, 0, 0, 0)
     }
@@ -371,7 +373,8 @@ impl Task {
         syscall(args).done()
     }
 
-    /// Gives the rest of the calling task's slice to this task.
+    /// Gives the rest of the calling task's slice to this task. On another CPU, lets it run before
+    /// its equals.
     pub fn yield_to(&self) -> Result<()> {
         invoke(Op::YieldTo, self.arg(), 0, 0, 0)
     }
@@ -397,6 +400,8 @@ pub struct SchedInfo {
     pub slice: u64,
     /// TSC ticks in each window; 0: no budget.
     pub budget: u64,
+    /// TSC ticks of a window of the budget; 0: no budget.
+    pub period: u64,
 }
 
 impl SchedControl {
@@ -446,7 +451,8 @@ impl SchedContext {
 
     pub fn info(&self) -> Result<SchedInfo> {
         let a = syscall(Args::plain(Op::SchedInfo, self.arg(), 0, 0, 0)).check()?;
-        Ok(SchedInfo { used: a.rdi, priority: a.rsi as u8, slice: a.rdx, budget: a.r8 })
+        let (priority, period) = priority_and_period(a.rsi);
+        Ok(SchedInfo { used: a.rdi, priority, slice: a.rdx, budget: a.r8, period })
     }
 }
 

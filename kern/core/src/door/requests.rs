@@ -7,9 +7,9 @@
 //! each of them alive until the answer. If an object has moved, the request follows it only while
 //! the object is alive. The exceptions are [`Request::Seek`] ([`crate::time::search`]) and system
 //! calls about CPU time or a task of another CPU ([`Request::Configure`], [`Request::Account`],
-//! [`Request::Bind`], [`Request::Bring`], [`Request::Move`]). Nothing keeps alive what they name.
-//! It is alive in the entry that sends the request, so the request arrives before its memory can be
-//! reused.
+//! [`Request::Bind`], [`Request::Bring`], [`Request::Move`], [`Request::YieldTo`]). Nothing keeps
+//! alive what they name. It is alive in the entry that sends the request, so the request arrives
+//! before its memory can be reused.
 
 use abi::status::{SchedEvent, Seen};
 use abi::{Error, Op, TaskId};
@@ -85,6 +85,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.time().tell_from_now();
                 answer(block, Ok(Answer::DONE))
             }
+            Request::YieldTo(target) => self.serve_yield_to(block, target.get(self.pin())),
             // Comes with a call, and not as a request to be served.
             Request::Lock { .. } => Next::Done,
         }
@@ -146,6 +147,16 @@ impl<'k, M: Machine> Door<'k, M> {
         answer(block, moved)
     }
 
+    /// Serves a request to run a task before its equals.
+    /// Errors: WouldBlock, if the task is dying, not ready, or without CPU time.
+    fn serve_yield_to(self, block: &Block<'k>, task: Ref<'k, Task>) -> Next<'k> {
+        if task.get().header.has_flag(FLAG_DYING) {
+            return answer(block, Err(Error::WouldBlock.into()));
+        }
+        let Some(task) = self.open(task) else { return Next::Go(task.get().hot.mail_target(self.pin())) };
+        answer(block, self.make().let_run_next(task).map(|()| Answer::DONE))
+    }
+
     /// Runs `work` for a request if this CPU is its object's home. Otherwise returns the CPU to
     /// which the object has moved.
     fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next<'k> {
@@ -201,6 +212,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Some(Request::Bind { .. }) => Some(Op::SchedBind),
             Some(Request::Move(_)) => Some(Op::TaskMove),
             Some(Request::Watch(_)) => Some(Op::SchedWatch),
+            Some(Request::YieldTo(_)) => Some(Op::YieldTo),
             _ => None,
         };
         self.security().audit_refusal(task.object(), op, error, detail, task.regs.rdi.get());

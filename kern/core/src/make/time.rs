@@ -7,6 +7,7 @@
 //! and they stay while it has an owner or a holder. So it runs only where its priority was allowed.
 
 use abi::status::{SchedEvent, Seen};
+use abi::time::with_period;
 use abi::{BUDGET_MIN, Cap, Error, MsgInfo, ObjType, Op, PERIOD_MAX, Target};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -261,11 +262,13 @@ impl<'k, M: Machine> Make<'k, M> {
     /// [`abi::Op::SchedInfo`] tells it.
     pub fn account(self, sc: OpenTime<'k>) -> Answer {
         self.time().charge();
-        let priority = u64::from(sc.state.priority());
-        Answer::Values([sc.state.consumed(), priority, sc.state.slice(), sc.state.budget()])
+        let state = &sc.state;
+        let setting = with_period(state.priority(), state.period());
+        Answer::Values([state.consumed(), setting, state.slice(), state.budget()])
     }
 
-    /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
+    /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU,
+    /// or asks the CPU of another task to run that task next.
     #[inline(always)]
     pub fn yield_to(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
         let (_, word) = self.caps().look(me, target.cap())?;
@@ -274,11 +277,9 @@ impl<'k, M: Machine> Make<'k, M> {
             Some(_) => self.caps().typed_operand::<Task, { Op::YieldTo as u8 }, 0>(word, target.cap())?,
             None => self.caps().resolve_task(me, target, need)?.task,
         };
-        let task = self.open_here(task)?;
+        let Some(task) = self.open(task) else { return Err(self.ask_to_run(me, task)) };
         refuse_if(task.object() == me.object(), Error::SelfCall)?;
-        let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
-        let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
-        let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
+        let sc = self.time_to_run(task)?;
         if self.running_now().state.is_in_grace() {
             return Ok(self.yield_instead(me));
         }
@@ -290,6 +291,34 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         self.time().switch_to(sc, task);
         Ok(Answer::Settled)
+    }
+
+    /// Returns the time on which a task that does not run waits for its turn.
+    #[inline(always)]
+    fn time_to_run(self, task: OpenTask<'k>) -> Result<OpenTime<'k>> {
+        let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
+        let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
+        sc.ok_or(Error::WouldBlock.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_to_run(self, me: OpenTask<'k>, task: Ref<'k, Task>) -> Refusal {
+        let to = task.get().hot.mail_target(self.pin());
+        self.outbox().ask(me, to, Request::YieldTo(task.ptr()))
+    }
+
+    /// Serves [`Request::YieldTo`] on the CPU of the task: puts the task before its equals, unless
+    /// it was put there too short a time ago.
+    pub fn let_run_next(self, task: OpenTask<'k>) -> Result<()> {
+        if self.hot.current.is(task.object()) {
+            return Ok(());
+        }
+        let sc = self.time_to_run(task)?;
+        if sc.state.may_go_first() {
+            self.time().put_first(sc);
+        }
+        Ok(())
     }
 
     /// Yields to the next task: the slice is over, and there is nothing to give.

@@ -327,6 +327,12 @@ impl<'k, M: Machine> Time<'k, M> {
         self.tell_if_watched(sc, Doing::Ready);
     }
 
+    /// Puts a queued context before its equals.
+    pub fn put_first(self, sc: OpenTime<'k>) {
+        self.sched.queue.remove(self.pin(), sc.object());
+        self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
+    }
+
     /// Gives the running context, whose slice is over, a fresh one. It has no budget.
     #[inline(always)]
     pub fn begin_slice(self, sc: OpenTime<'k>, now: u64) {

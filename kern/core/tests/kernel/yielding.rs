@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::time::GRACE_MAX;
-use abi::{Counter, Op, Target};
+use abi::{Counter, Error, Op, Target};
 use kern_base::task::State;
 
 use crate::scene::{Scene, call};
@@ -214,6 +214,62 @@ fn there_is_nothing_to_give_in_a_grace() {
     assert_eq!((notice(&task), counts(&s)), (0, [1, 1, 0, 0]));
     let (_, left) = account(&s, &other);
     assert!(before - left < 100, "it has the rest of its own slice: {before}, {left}");
+}
+
+/// A task of CPU 0, and a friend and two equals of the friend on CPU 1, with short slices.
+fn friend_afar() -> (Scene, Tcb, (Tcb, Target), [Tcb; 2]) {
+    let mut s = Scene::new(2);
+    let (giver, _) = s.running(0, PRIORITY);
+    let friend = s.running(1, PRIORITY);
+    let equals = [s.running(1, PRIORITY).0, s.running(1, PRIORITY).0];
+    for task in [&friend.0, &equals[0], &equals[1]] {
+        set(&mut s, task, SLICE, [0; 2]);
+    }
+    (s, giver, friend, equals)
+}
+
+/// Lets the slice of what runs on CPU 1 be over.
+fn end_slice_afar(s: &mut Scene) {
+    s.w.advance(SLICE);
+    s.w.event(1);
+}
+
+#[test]
+fn a_task_of_another_cpu_runs_next_there() {
+    let (mut s, giver, (friend, target), equals) = friend_afar();
+    while !s.w.runs(1, &friend) {
+        end_slice_afar(&mut s);
+    }
+    end_slice_afar(&mut s);
+    let (_, before) = account(&s, &giver);
+    s.w.does_and_run(&giver, Regs::op(Op::YieldTo, &[target.0]));
+    assert_eq!(s.w.result(&giver).error(), None);
+    assert!(s.w.runs(0, &giver), "it keeps its slice");
+    assert!(before - account(&s, &giver).1 < SLICE / 2);
+    assert!(!s.w.runs(1, &friend), "nor does who runs lose its own");
+    end_slice_afar(&mut s);
+    assert!(s.w.runs(1, &friend), "before the two that waited for longer");
+    s.w.does_and_run(&giver, Regs::op(Op::YieldTo, &[target.0]));
+    assert_eq!(s.w.result(&giver).error(), None, "it runs already");
+    assert!(s.w.runs(1, &friend));
+    s.w.must(1, Op::TaskSuspend, &[friend.cap.arg()]);
+    s.w.run();
+    s.w.does_and_run(&giver, Regs::op(Op::YieldTo, &[target.0]));
+    assert_eq!(s.w.result(&giver).error(), Some(Error::WouldBlock));
+    assert!(equals.iter().any(|it| s.w.runs(1, it)));
+}
+
+#[test]
+fn a_friend_on_another_cpu_takes_few_turns_from_others() {
+    let (mut s, giver, (friend, target), _) = friend_afar();
+    let mut turns = 0;
+    for _ in 0..110 {
+        s.w.does_and_run(&giver, Regs::op(Op::YieldTo, &[target.0]));
+        assert_eq!(s.w.result(&giver).error(), None);
+        turns += usize::from(s.w.runs(1, &friend));
+        end_slice_afar(&mut s);
+    }
+    assert!((38..=44).contains(&turns), "four turns for three of each other, so 40, not {turns}");
 }
 
 #[test]

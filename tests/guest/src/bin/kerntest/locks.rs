@@ -50,8 +50,9 @@ const OVER: u32 = 80;
 const WORKERS: u32 = 6;
 /// Rounds of each worker.
 const ROUNDS: u64 = 100;
-/// Tasks that are killed.
-const KILLS: u32 = 60;
+/// Tasks that are killed, unless the option `kills` says how many; and at most so many before all
+/// that the test has made is destroyed, because the memory of a killed task is free only then.
+const KILLS: u64 = 60;
 
 // --- in a worker ---------------------------------------------------------------------------------
 
@@ -488,6 +489,18 @@ fn readers_read_together_and_writers_alone(lab: &mut Lab<'_>) -> Outcome {
 /// Tasks that have a lock, or wait for it, are killed, and others take their places. No two tasks
 /// are ever where the lock lets one be, and the lock comes to all who are left.
 fn owners_and_waiters_are_killed_all_the_time(lab: &mut Lab<'_>) -> Outcome {
+    let options = boot::options();
+    let mut random = oorandom::Rand64::new(u128::from(options.number("seed", 1).unwrap_or(1)));
+    let mut left = options.number("kills", 1).unwrap_or(KILLS);
+    while left > KILLS {
+        kills(lab, &mut random, KILLS)?;
+        lab.reset()?;
+        left -= KILLS;
+    }
+    kills(lab, &mut random, left)
+}
+
+fn kills(lab: &mut Lab<'_>, random: &mut oorandom::Rand64, count: u64) -> Outcome {
     let page = Page::new(lab)?;
     let group = lab.group()?;
     let start = |lab: &mut Lab<'_>, number: u32| {
@@ -502,8 +515,7 @@ fn owners_and_waiters_are_killed_all_the_time(lab: &mut Lab<'_>) -> Outcome {
         Block::at(number).clear();
         tasks.push(start(lab, number)?);
     }
-    let mut random = oorandom::Rand64::new(u128::from(boot::options().number("seed", 1).unwrap_or(1)));
-    for _ in 0..KILLS {
+    for _ in 0..count {
         lab.sleep(random.rand_range(10_000..200_000));
         // The owner, if somebody is there.
         let inside = page.word(PLAIN).load(Relaxed);

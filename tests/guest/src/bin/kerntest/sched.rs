@@ -281,9 +281,10 @@ fn yield_to_refuses(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(lab.run(&giver, &to(&giver.task))?.error(), Some(Error::SelfCall), "to itself");
     if lab.cpus > 1 {
         let far = lab.puppet(&Wanted { cpu: 1, ..Wanted::default() })?;
+        lab.ask(&far, &Args::new(Op::Recv))?;
+        lab.stays_blocked(&far)?;
         let shown = lab.run(&giver, &to(&far.task))?;
-        expect_eq!(shown.error(), Some(Error::WrongCpu), "to another CPU's task");
-        expect_eq!(shown.answer.rdi, 1, "whose it is");
+        expect_eq!(shown.error(), Some(Error::WouldBlock), "to a blocked task of another CPU");
     }
     Ok(())
 }

@@ -294,9 +294,7 @@ impl Worker {
         self.note(Event::YieldTo, to, 0);
         let mut standing = Standing::new(self.board, self.me, to);
         standing.nonblock = true;
-        if let Err(refusal) = Group::at(GROUPS[0]).exposure(task_exposure(to)).yield_to()
-            && refusal.error != Error::WrongCpu
-        {
+        if let Err(refusal) = Group::at(GROUPS[0]).exposure(task_exposure(to)).yield_to() {
             standing.judge(self.board, &refusal);
         }
     }
