@@ -79,9 +79,10 @@ errors! {
     WouldBlock = 12, blame State;
     /// A task called itself, which could never return.
     SelfCall = 13, blame Caller;
-    /// The callee has no CPU time, and the call brings none: its caller has none either, or lives
-    /// on that of others, who took it back. Told where the call was forwarded, or the callee moved
-    /// to its CPU meanwhile.
+    /// A task without CPU time of its own cannot wait for bits, and no Notification is bound to it.
+    /// Or the callee has no CPU time, and the call brings none: its caller has none either, or
+    /// lives on that of others, who took it back. That is told where the call was forwarded, or the
+    /// callee moved to its CPU meanwhile.
     NoTime = 14, blame Resources;
     /// The destination slot is in use.
     SlotOccupied = 15, blame Caller;

@@ -83,7 +83,8 @@ operations! { ($)
     /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
     /// Rights: LISTEN.
     /// Errors: WrongCpu (detail: the Notification's), InUse (another task waits), WouldBlock,
-    /// Timeout, Cancelled, Gone (it was deleted).
+    /// NoTime (nothing could run the caller when bits come), Timeout, Cancelled, Gone (it was
+    /// deleted).
     Wait = 4 {
         takes [bits(Rights::LISTEN)];
     }
@@ -466,7 +467,8 @@ operations! { ($)
     ///
     /// In: rdi = Notification; rsi = task.
     /// Rights: LISTEN; SCHEDULE of the task.
-    /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or a task waits), BadState.
+    /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or a task waits), BadState,
+    /// NoTime.
     NotificationBind = 35 {
         takes [bits(Rights::LISTEN), task(1, task_rights::SCHEDULE)];
         acts_for OfTask(1);

@@ -78,6 +78,9 @@ impl Model {
         if args.1.has(FLAG_NONBLOCK) {
             return Err(Error::WouldBlock.into());
         }
+        if self.task(me).time.is_none() {
+            return Err(Error::NoTime.into());
+        }
         self.check_deadline(args)?;
         Ok(object)
     }
@@ -98,6 +101,9 @@ impl Model {
         }
         if self.is_dying(object) {
             return Err(Error::Dying.into());
+        }
+        if self.task(task).time.is_none() {
+            return Err(Error::NoTime.into());
         }
         self.notification_mut(object).bound = Some(task);
         self.task_mut(task).bound = Some(object);

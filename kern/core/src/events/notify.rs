@@ -126,6 +126,7 @@ impl<'k, M: Machine> Events<'k, M> {
         refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         let info = MsgInfo(args.info);
         refuse_if(info.has(FLAG_NONBLOCK), Error::WouldBlock)?;
+        refuse_if(!me.time.has_own(), Error::NoTime)?;
         if info.has(FLAG_DEADLINE) {
             refuse_if(args.a1 <= self.k.machine.now(), Error::Timeout)?;
             self.time().set_deadline(me.object(), args.a1);
@@ -171,6 +172,7 @@ impl<'k, M: Machine> Events<'k, M> {
         )?;
         refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
         refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
+        refuse_if(!task.time.has_own(), Error::NoTime)?;
         task.bind(task.object(), object, hot);
         if hot.bits.get() != 0 {
             self.raise(hot, 0);

@@ -1,10 +1,11 @@
 //! CPU time, case by case: which task continues on whose time.
 
-use abi::{Cap, Error, ObjType, Op, Target};
+use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Target};
 use kern_core::door::entry::Interrupt;
 
 use crate::scene::{Scene, call};
 use crate::world::Regs;
+use crate::world::make::at;
 
 #[test]
 fn a_first_resume_from_elsewhere_moves_the_task() {
@@ -567,12 +568,37 @@ fn time_comes_back_whatever_happens_while_it_is_looked_for() {
     }
 }
 
+/// A server on its caller's time has none when the caller is answered, so bits would find a task
+/// that nothing can run.
+#[test]
+fn a_task_without_time_of_its_own_waits_for_no_bits() {
+    let mut s = Scene::new(1);
+    let process = s.process;
+    let (server, target) = s.task(0, 10, false);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.resume(&server);
+    let refused = s.w.ask(0, Op::NotificationBind, &[note.arg(), server.cap.arg()]);
+    assert_eq!(refused.map(drop), Err((Error::NoTime, 0)));
+    s.w.give(note, process, Cap(20));
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(target));
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    s.w.does_and_run(&server, Regs::op(Op::Wait, &[Cap(20).arg()]).flag(FLAG_NONBLOCK));
+    assert_eq!(s.w.result(&server).error(), Some(Error::WouldBlock), "it asked not to wait");
+    s.w.does_and_run(&server, Regs::op(Op::Wait, &[Cap(20).arg()]));
+    assert_eq!(s.w.result(&server).error(), Some(Error::NoTime));
+    s.w.must(0, Op::Notify, &[note.arg(), 1]);
+    s.w.does_and_run(&server, Regs::op(Op::Wait, &[Cap(20).arg()]));
+    assert_eq!((s.w.result(&server).error(), server.regs().rdx), (None, 1), "no wait, no time");
+}
+
 #[test]
 fn bits_do_not_come_on_a_callers_time() {
     let mut s = Scene::new(1);
-    let (server, target) = s.task(0, 10, false);
+    let (server, target) = s.task(0, 10, true);
     let note = s.w.make(0, ObjType::Notification, 0);
     s.w.must(0, Op::NotificationBind, &[note.arg(), server.cap.arg()]);
+    s.w.must(0, Op::CapDelete, &[at(server.sc)]);
     s.w.resume(&server);
     let (first, _) = s.running(0, 10);
     s.w.does_and_run(&first, call(target));

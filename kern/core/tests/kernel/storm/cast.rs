@@ -245,7 +245,7 @@ impl Cast {
     fn set_going(&mut self, dice: &mut Dice) {
         for (i, task) in self.tasks.clone().into_iter().enumerate() {
             self.world.expose(self.group, i as u32, task.cap);
-            if dice.below(3) == 0 {
+            if dice.below(3) == 0 && task.own_time() != 0 {
                 let note = self.world.make_of(0, self.memory, ObjType::Notification, 0);
                 self.world.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
                 self.notes.push(note);

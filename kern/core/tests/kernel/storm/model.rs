@@ -261,6 +261,8 @@ impl Model {
         match Op::from_raw(args.rax as u8) {
             Some(Op::Call) => self.call_is_over(task, regs, now, cancelled),
             Some(Op::Recv | Op::ReplyRecv) => self.received(task, args, regs, now, cancelled),
+            // A call that is refused is noted before anybody else acts.
+            Some(Op::Wait) if regs.error() == Some(Error::NoTime) => assert_eq!(task.own_time(), 0),
             Some(Op::Wait) => waited(args, regs, now, cancelled, self.deleted),
             Some(Op::LockWait) => self.lock_wait_is_over(args, regs, now, cancelled),
             _ => {}
