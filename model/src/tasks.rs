@@ -201,11 +201,15 @@ impl Model {
         }
     }
 
-    /// Returns how many tasks have their place on a CPU.
+    /// Returns how many tasks have a place on a CPU. One that is to move has two places.
     fn residents(&self, cpu: usize) -> u64 {
-        let is_there = |object: &&crate::Object| matches!(&object.kind, crate::Kind::Task(it) if it.process.is_some() && it.start_on == cpu);
-        let leaves = |object: &&crate::Object| matches!(&object.kind, crate::Kind::Task(it) if it.process.is_some() && it.is_to_move && it.home == cpu);
-        (self.objects.iter().filter(is_there).count() + self.objects.iter().filter(leaves).count()) as u64
+        let places = self.objects.iter().map(|object| match &object.kind {
+            crate::Kind::Task(it) if it.process.is_some() => {
+                u64::from(it.start_on == cpu) + u64::from(it.is_to_move && it.home == cpu)
+            }
+            _ => 0,
+        });
+        places.sum()
     }
 
     pub fn cpu_park(&mut self, me: Id, args: &Args) -> Result {

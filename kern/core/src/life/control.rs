@@ -205,7 +205,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
-        self.stop_running(task);
+        self.time().stop_running(task);
         task.suspend();
     }
 
@@ -228,26 +228,12 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
-    /// context.
-    fn stop_running(self, task: OpenTask<'k>) {
-        if task.state() == State::Exhausted {
-            return self.time().stop_rest(task);
-        }
-        if !task.is_runnable() {
-            return;
-        }
-        if let Some(sc) = self.time().time_of(task) {
-            self.time().withdraw(sc);
-        }
-    }
-
     /// Kills a task, which never runs again: unlinks it from what it waits for, and fails the calls
     /// of its clients. The end may come later, in another entry.
     pub fn kill(self, task: OpenTask<'k>) {
         if !task.is_dying() {
             self.count_kill(task);
-            self.stop_running(task);
+            self.time().stop_running(task);
             task.mark_killed();
             // The task's own time stays with the callee that holds it. A lender's time goes back.
             let leave = task.time.lender(self.pin()).is_none();

@@ -1,7 +1,7 @@
-//! Calls and events that follow a task to the CPU to which its first resume has moved it.
+//! Calls and events that follow a task to the CPU to which it has moved.
 //!
-//! Any number of callers may wait at a task that has never run. Its first resume sends the best
-//! few along ([`crate::life::migration`]), and keeps the others in two queues of the CPU
+//! Any number of callers may wait at a task that moves. Its move sends the best few along
+//! ([`crate::life::migration`]), and keeps the others in two queues of the CPU
 //! ([`Followers`](kern_base::followers::Followers)), in a number of steps that does not depend on
 //! how many they are. Then they follow one by one:
 //!

@@ -90,6 +90,20 @@ impl<'k, M: Machine> Time<'k, M> {
         self.k.block(self.pin(), cpu).residents.leave();
     }
 
+    /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
+    /// context.
+    pub fn stop_running(self, task: OpenTask<'k>) {
+        if task.state() == State::Exhausted {
+            return self.stop_rest(task);
+        }
+        if !task.is_runnable() {
+            return;
+        }
+        if let Some(sc) = self.time_of(task) {
+            self.withdraw(sc);
+        }
+    }
+
     /// Lets a task stay that was to move: its time may not run there.
     fn stay(self, task: OpenTask<'k>) {
         let to = task.start_on();
@@ -115,19 +129,16 @@ impl<'k, M: Machine> Time<'k, M> {
         if !task.is_to_move() {
             return false;
         }
+        if self.own_goes_along(task, task.start_on()).is_none() {
+            self.stay(task);
+            return false;
+        }
         let rank = self.rank_to_leave(task);
         if !self.can_leave(task) {
-            if self.own_goes_along(task, task.start_on()).is_none() {
-                self.stay(task);
-            }
             return false;
         }
         let before = self.sched.works_for.replace(rank);
-        if task.state() == State::Exhausted {
-            self.stop_rest(task);
-        } else if let Some(sc) = self.time_of(task) {
-            self.withdraw(sc);
-        }
+        self.stop_running(task);
         task.suspend();
         self.outbox().raise_control(task.object(), ctl::RESUME);
         self.sched.works_for.set(before);

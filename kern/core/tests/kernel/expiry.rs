@@ -18,14 +18,14 @@ const PROGRAM: u64 = 100;
 /// Tasks of low priority.
 const COUNT: usize = 24;
 
-/// Tasks of CPU 0 that wait with a deadline each: many of low priority, and one of high priority,
-/// whose deadline is the last. A program runs. Returns when all deadlines have passed. Those of
-/// tasks that outrank the program come later than the others.
+/// The scene with priorities that the program outranks, and one that outranks it.
 fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
     scene_of(|_| LOW, HIGH)
 }
 
-/// The scene, with tasks of these priorities.
+/// Tasks of CPU 0 that wait with a deadline each: many of priorities `low`, and one of priority
+/// `high`, whose deadline is the last. A program runs. Returns when all deadlines have passed.
+/// Those of tasks that outrank the program come later than the others.
 fn scene_of(low: impl Fn(usize) -> u64, high: u64) -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
     let mut s = Scene::new(1);
     let at = s.w.now() + 100_000;
