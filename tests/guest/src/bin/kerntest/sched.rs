@@ -325,9 +325,8 @@ fn serves_without_time(lab: &mut Lab<'_>, cpu: u32) -> Outcome {
     user_rt::spawn::own::cnode().revoke(server.sched.cap())?;
     user_rt::spawn::own::cnode().delete(server.sched.cap())?;
     call(lab, &client, &server, 1)?;
-    // It runs on the client's time, and waits for commands in between, until it has answered.
+    // It runs on the client's time, also while it looks for commands, until it has answered.
     is_call_of(&lab.answer(&server)?, &server, &client, 1)?;
-    lab.settle();
     lab.ask(&server, &message(Op::Reply, crate::ipc::NOBODY, 2, regs(2), 0))?;
     answered(lab, &client, 2)?;
     lab.stays_blocked(&server)?;
