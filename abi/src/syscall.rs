@@ -83,14 +83,15 @@ operations! { ($)
     /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
     /// Rights: LISTEN.
     /// Errors: WrongCpu (detail: the Notification's), InUse (another task waits), WouldBlock,
-    /// NoTime (nothing could run the caller when bits come), Timeout, Cancelled, Gone (it was
-    /// deleted).
+    /// NoTime (the caller has no CPU time of its own, and a call that it serves may end before bits
+    /// come), Timeout, Cancelled, Gone (it was deleted).
     Wait = 4 {
         takes [bits(Rights::LISTEN)];
     }
     /// Gives the rest of the slice to a ready task of this CPU. If the slice is over and the caller
     /// was given notice, this is a [`Yield`](Op::Yield). A task of another CPU runs before its
-    /// equals there, at most once in four slices of its time. The caller then keeps its slice.
+    /// equals there, at most once in the time of four of its slices. The caller then waits for that
+    /// CPU's answer. It keeps the rest of its slice, and goes behind its own equals.
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.

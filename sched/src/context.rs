@@ -67,14 +67,17 @@ pub struct ScState<T> {
     cpus: CpuSetCell,
     /// By how much the present slice was lengthened; 0: it was not.
     grace: Cell<u64>,
-    /// The used time from which on it may go before its equals, out of turn.
-    first_again_at: Cell<u64>,
+    /// The used time when it last went before its equals, out of turn; [`NEVER`]: it never did.
+    went_first_at: Cell<u64>,
     /// The present window.
     window: Window,
 }
 
-/// Of so many slices that a context uses, it has at most one out of turn.
+/// A context goes before its equals at most once in the time of so many of its slices.
 const TURNS: u64 = 4;
+/// A slice counts as at least so many TSC ticks there: the switch at its end may take longer than
+/// the slice.
+const TURN_MIN: u64 = 20_000;
 
 /// How much CPU time a context may use in each window, in TSC ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +138,7 @@ impl<T> ScState<T> {
             is_watched: Cell::new(false),
             needs_care: Cell::new(false),
             grace: Cell::new(0),
-            first_again_at: Cell::new(0),
+            went_first_at: Cell::new(NEVER),
             granted: Cell::new(0),
             slice: Cell::new(0),
             cpus: CpuSetCell::default(),
@@ -460,9 +463,10 @@ impl<T> ScState<T> {
     /// Requires: the context does not run.
     pub fn may_go_first(&self) -> bool {
         let used = self.consumed();
-        let may = !self.is_in_grace() && used >= self.first_again_at.get();
+        let turns = self.slice.get().max(TURN_MIN).saturating_mul(TURNS).min(NEVER);
+        let may = !self.is_in_grace() && used.wrapping_sub(self.went_first_at.get()) >= turns;
         if may {
-            self.first_again_at.set(used.saturating_add(self.slice.get().saturating_mul(TURNS)));
+            self.went_first_at.set(used);
         }
         may
     }
@@ -573,6 +577,44 @@ mod tests {
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
         assert_eq!(to.start(525), until, "the end of the slice stays what it was");
         assert_eq!((from.consumed(), to.consumed()), (25, 0));
+    }
+
+    #[test]
+    fn a_context_goes_first_once_in_four_slices() {
+        let slice = 2 * TURN_MIN;
+        let sc = context(slice);
+        let uses = |ticks| run(&sc, 0, ticks);
+        assert!(sc.may_go_first() && !sc.may_go_first());
+        for turn in 0..TURNS {
+            assert!(!sc.may_go_first(), "{turn} slices later");
+            uses(slice);
+            sc.refill();
+        }
+        assert!(sc.may_go_first() && !sc.may_go_first());
+        // Slices that are shorter than a switch count as longer ones.
+        sc.set_slice(1);
+        sc.refill();
+        uses(1);
+        sc.refill();
+        assert!(!sc.may_go_first());
+        for _ in 1..TURNS * TURN_MIN {
+            uses(1);
+            sc.refill();
+        }
+        assert!(sc.may_go_first());
+    }
+
+    #[test]
+    fn a_context_with_a_shorter_slice_goes_first_sooner() {
+        let sc = context(ENDLESS);
+        assert!(sc.may_go_first());
+        sc.set_slice(TURN_MIN);
+        for _ in 0..TURNS {
+            assert!(!sc.may_go_first());
+            sc.refill();
+            run(&sc, 0, TURN_MIN);
+        }
+        assert!(sc.may_go_first());
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl<T> QueueLinks<T> {
         self.place.get() != 0
     }
 
+    /// Returns whether an object of the same priority has its turn before this one.
+    pub fn has_equal_before(&self) -> bool {
+        !self.prev.is_null()
+    }
+
     /// Returns the addresses of the next and of the previous object, and the rank: for surveys.
     pub fn survey(&self) -> (u64, u64, u32) {
         (self.next.addr(), self.prev.addr(), self.place.get())

@@ -200,8 +200,8 @@ impl Exposure {
         invoke(Op::Notify, self.0.0, bits, 0, 0)
     }
 
-    /// Gives the rest of this task's slice to the task that is exposed here. On another CPU, lets it
-    /// run before its equals.
+    /// Gives the rest of this task's slice to the task that is exposed here. On another CPU, lets
+    /// it run before its equals.
     pub fn yield_to(self) -> Result<()> {
         invoke(Op::YieldTo, self.0.0, 0, 0, 0)
     }

@@ -315,7 +315,7 @@ impl<'k, M: Machine> Make<'k, M> {
             return Ok(());
         }
         let sc = self.time_to_run(task)?;
-        if sc.state.may_go_first() {
+        if sc.state.links.has_equal_before() && sc.state.may_go_first() {
             self.time().put_first(sc);
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::world::dice::Dice;
 use crate::world::make::{CONTROL, at};
 use crate::world::{Regs, Tcb};
 
-const SLICE: u64 = 10_000;
+const SLICE: u64 = 20_000;
 const GRACE: u64 = SLICE / 2;
 const PRIORITY: u64 = 20;
 

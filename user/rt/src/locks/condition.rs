@@ -34,8 +34,8 @@ impl<'a> Condition<'a> {
     ///
     /// `number` is the calling task's, and `bell` its Notification. Bits that were left there by an
     /// earlier wait that was given up end this one.
-    /// Errors: Timeout, WouldBlock and Cancelled, with the lock taken again, which is given back
-    /// with the error; those of [`Mutex::lock`].
+    /// Errors: Timeout, WouldBlock, Cancelled, and NoTime (the task has no CPU time of its own),
+    /// with the lock taken again, which is given back with the error; those of [`Mutex::lock`].
     pub fn wait<'m>(
         &self,
         held: Held<'m>,

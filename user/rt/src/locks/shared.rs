@@ -75,6 +75,7 @@ impl<'a> SharedLock<'a> {
     }
 
     /// Takes the lock for writing. `number` and `bell` are as for [`Condition::wait`].
+    /// Errors: those of [`Condition::wait`].
     pub fn write(
         &self,
         user: User,

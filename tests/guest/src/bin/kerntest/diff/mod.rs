@@ -47,6 +47,8 @@ const PROCESSES: [bool; 5] = [false, false, true, true, false];
 const HOMES: [usize; PLAYERS] = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4];
 /// Players that serve only on donated time.
 const PASSIVE: [usize; 2] = [2, 7];
+/// Players to which a Notification is bound.
+const LISTENERS: [usize; BOUND.count as usize] = [1, 4, 8];
 /// The roles of all players, in games about calls, about turns, and about both. The fixer is the
 /// last.
 const ROLES: [[Role; PLAYERS]; 3] = {
@@ -280,9 +282,9 @@ impl Game {
             self.board.add_note(self.expose(&note, index % 2 == 1)?);
             self.hand_out(lab, note, NOTES, index, Rights::LISTEN)?;
         }
-        for index in 0..BOUND.count {
+        for (index, listener) in (0..).zip(LISTENERS) {
             let note: Notification = lab.nursery.make(0)?;
-            note.bind(&self.made[1 + 3 * index as usize].task)?;
+            note.bind(&self.made[listener].task)?;
             self.board.add_note(self.expose(&note, index % 2 == 0)?);
             self.hand_out(lab, note, BOUND, index, Rights::NOTIFY)?;
         }
