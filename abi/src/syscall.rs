@@ -917,11 +917,17 @@ operations! { ($)
     /// set and started by a SchedControl stays when its capabilities are revoked, and so do the
     /// SchedControls that it extended.
     ///
+    /// All SchedContexts together that a SchedControl with *room* sets have budgets of at most so
+    /// much, and none is without a budget. Room is set with the ceiling. SchedControls that are
+    /// extended by one with room share it.
+    ///
     /// In: rdi = SchedControl by whose authority; rsi = SchedControl to be extended; rdx = its
-    /// ceiling, 0 to 255; r8 = a CPU, multiple of 64; r9 = the CPUs to cover, bit 0 is that one.
+    /// ceiling, 0 to 255; r8 = a CPU, multiple of 64; r9 = the CPUs to cover, bit 0 is that one;
+    /// r10 = room in ten-thousandths of a CPU, 0: without limit, or that of the first.
     /// Rights: SCHEDULE; CONFIGURE of the one to be extended.
     /// Errors: BadArgument, OverLimit (detail: the ceiling of the first, or all ones if that does
-    /// not cover all of these CPUs), BadState (it has another ceiling; detail: which).
+    /// not cover all of these CPUs), BadState (it has another ceiling or room; detail: the
+    /// ceiling), Full (too many SchedControls have room of their own).
     SchedAllow = 69 {
         takes [
             control(0, sched_control_rights::SCHEDULE),

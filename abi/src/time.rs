@@ -10,6 +10,16 @@ pub const GRACE_MAX: u64 = 20_000;
 /// [`Op::SchedInfo`](crate::Op::SchedInfo) tells has room for it.
 pub const PERIOD_MAX: u64 = 1 << 55;
 
+/// The room for budgets that one CPU has, in the unit of [`Op::SchedAllow`](crate::Op::SchedAllow):
+/// ten-thousandths of a CPU.
+pub const WHOLE_CPU: u64 = 10_000;
+
+/// Returns the detail of [`Error::OverLimit`](crate::Error::OverLimit) for a budget that is greater
+/// than the room that is left, in ten-thousandths of a CPU.
+pub const fn room_left(free: u64) -> u64 {
+    1 << 32 | free
+}
+
 /// The priority has so many bits of the word that [`with_period`] makes.
 const PRIORITY_BITS: u32 = 8;
 

@@ -11,7 +11,7 @@
 //! [`object`]: the objects. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype,
 //! byte by byte.
 //! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes,
-//! tasks, CPU time. [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the
+//! tasks, CPU time. [`accounts`]: room for budgets. [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the
 //! table of operations.
 //!
 //! # Adding an operation
@@ -27,6 +27,7 @@
 
 extern crate alloc;
 
+pub mod accounts;
 pub mod caps;
 pub mod detours;
 pub mod events;
@@ -76,6 +77,8 @@ pub struct Model {
     pub watch: BTreeMap<usize, Id>,
     /// The CPUs that are parked.
     pub parked: BTreeSet<usize>,
+    /// The accounts of CPU time that were ever opened.
+    pub accounts: Vec<accounts::Account>,
 }
 
 /// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.
@@ -83,12 +86,14 @@ pub struct Model {
 pub struct Limits {
     /// Slots of a CSpace that one listing looks at.
     pub slots_listed: u32,
+    /// Accounts of CPU time.
+    pub accounts: usize,
 }
 
 impl Default for Limits {
     /// Returns the limits of a kernel that is not built for tests.
     fn default() -> Limits {
-        Limits { slots_listed: 256 }
+        Limits { slots_listed: 256, accounts: 256 }
     }
 }
 

@@ -239,12 +239,14 @@ pub struct SchedControl {
     /// Nothing is allowed without one.
     pub ceiling: Option<u8>,
     pub cpus: CpuBits,
+    /// `None`: it gives CPU time without limit.
+    pub account: Option<usize>,
 }
 
 impl SchedControl {
     /// What process 1 starts with.
     pub const WHOLE: SchedControl =
-        SchedControl { ceiling: Some(u8::MAX), cpus: CpuBits([u64::MAX; CPUS_MAX / 64]) };
+        SchedControl { ceiling: Some(u8::MAX), cpus: CpuBits([u64::MAX; CPUS_MAX / 64]), account: None };
 }
 
 #[derive(Clone, Debug)]
@@ -256,6 +258,11 @@ pub struct SchedContext {
     pub budget: u64,
     /// 0: it has no budget.
     pub period: u64,
+    /// When its first window ends. The model does not follow the next ones.
+    pub window_ends: u64,
+    /// The account in which its budget has a share, and the share.
+    pub account: Option<usize>,
+    pub share: u64,
     /// Where it may run.
     pub cpus: CpuBits,
     pub owner: Option<Id>,

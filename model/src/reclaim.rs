@@ -223,6 +223,7 @@ impl Model {
         if let Some(owner) = self.sched_context_mut(time).owner.take() {
             self.task_mut(owner).time = None;
         }
+        self.give_share_back(time);
     }
 
     fn end_notification(&mut self, object: Id) {

@@ -376,7 +376,7 @@ impl Model {
     pub fn sched_allow(&mut self, me: Id, args: &Args) -> Result {
         let by = self.find_control(me, args.cap(0))?;
         let to = self.find(me, args.cap(1), ObjType::SchedControl, sched_control_rights::CONFIGURE)?.object;
-        let [_, _, ceiling, first, bits, _] = args.0;
+        let [_, _, ceiling, first, bits, room] = args.0;
         let ceiling = u8::try_from(ceiling).map_err(|_| Refusal::argument(2))?;
         if first % 64 != 0 || first >= CPUS_MAX as u64 {
             return Err(Refusal::argument(3));
@@ -386,10 +386,13 @@ impl Model {
         if bits & !self.sched_control(by).cpus.0[word] != 0 {
             return Err(NOT_COVERED);
         }
+        let account = self.account_for(by, to, room)?;
         let it = self.sched_control_mut(to);
         match it.ceiling {
-            Some(has) if has != ceiling => return Err(Refusal::new(Error::BadState, has.into())),
-            _ => it.ceiling = Some(ceiling),
+            Some(has) if (has, it.account) != (ceiling, account) => {
+                return Err(Refusal::new(Error::BadState, has.into()));
+            }
+            _ => (it.ceiling, it.account) = (Some(ceiling), account),
         }
         it.cpus.0[word] |= bits;
         Ok(Answer::DONE)
@@ -412,14 +415,20 @@ impl Model {
             }
         }
         self.check_ceiling(control, priority)?;
-        let cpus = self.sched_control(control).cpus;
-        let it = self.sched_context_mut(time);
+        let (cpus, account) = (self.sched_control(control).cpus, self.sched_control(control).account);
+        let it = self.sched_context(time);
         let is_had = it.owner.is_some() || it.left;
         if is_had && !it.cpus.is_within(&cpus) {
             return Err(NOT_COVERED);
         }
+        self.pay(time, account, budget, period)?;
+        let now = self.now;
+        let it = self.sched_context_mut(time);
         if !is_had {
             it.cpus = cpus;
+        }
+        if it.period != period {
+            it.window_ends = if period == 0 { 0 } else { now.saturating_add(period) };
         }
         (it.priority, it.slice, it.budget, it.period) = (priority, slice, budget, period);
         Ok(Answer::DONE)

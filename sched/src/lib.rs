@@ -4,6 +4,7 @@
 //! * [`run_queue`]: the ready SchedContexts of a CPU, with strict priorities and round robin within
 //!   one.
 //! * [`prio_list`]: waiters by priority and in order within one (queued senders).
+//! * [`room`]: how much CPU time the contexts together may have that one authority has set.
 //! * [`deadlines`]: the tasks that wait with a deadline, ordered by time.
 //!
 //! All queues are intrusive: the links are part of the queued object, so no queue allocates, and an
@@ -22,9 +23,11 @@
 pub mod context;
 pub mod deadlines;
 pub mod prio_list;
+pub mod room;
 pub mod run_queue;
 
 pub use context::{Budget, ENDLESS, NEVER, ScState};
 pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, Expired, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
+pub use room::{Return, Room, Share, share_of};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

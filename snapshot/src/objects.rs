@@ -305,6 +305,8 @@ record! {
         bound: u32,
         /// Which of the CPUs 0 to 63 it covers, as bits.
         cpus: u64,
+        /// The number of the account of CPU time that it has; 0: it has none.
+        account: u64,
     }
 }
 

@@ -267,6 +267,10 @@ record! {
         period: u64,
         /// When the present window ends; 0: it has no budget.
         window_ends: u64,
+        /// The number of the account of CPU time in which its budget has a share; 0: in none.
+        account: u64,
+        /// The share, in ten-thousandths of a CPU.
+        share: u32,
         /// How many of them were left when its time was last counted.
         remaining: u64,
         /// The ticks that it has spent until then.

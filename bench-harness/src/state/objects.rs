@@ -38,6 +38,7 @@ impl State<'_> {
             let mut line = line_of(self, control, control.swept);
             line.number("bound", control.bound);
             line.hex("cpus", control.cpus);
+            line.number("account", control.account);
             line
         }));
         lines.extend(s.machines.iter().map(|machine| line_of(self, machine, machine.swept)));
@@ -70,6 +71,7 @@ impl State<'_> {
         line.hex("cpus", context.cpus);
         line.number("left", rounded(context.remaining));
         line.number("used", rounded(context.consumed));
+        line.value("share", format_args!("{}:{}", context.account, context.share));
         line.value("with", self.name(context.task));
         line.value("of", self.name(context.owner));
         line.flag("runs", self.s.cpus.iter().any(|cpu| cpu.context == context.at));

@@ -9,6 +9,7 @@
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by any CPU, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
 //! | [`sched_control::SchedControl`] | any CPU, atomically | any CPU |
+//! | [`accounts::Accounts`] | holder of an account's lock | holder of an account's lock |
 //! | [`process::Process`] | the CPU that configures it, once; the CPU that destroys it | any CPU |
 //! | [`memory::Untyped`]: what is carved | holder of the object's root lock | holder of the object's root lock |
 //! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
@@ -17,6 +18,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod audit;
 pub mod cpu;
 pub mod events;

@@ -76,6 +76,9 @@ pub const NUMBER_LOOKS: usize = limit(256, 3);
 /// Serial numbers that a CPU takes together.
 pub const SERIAL_BLOCK: u64 = limit(1 << 10, 2);
 
+/// Accounts of CPU time: SchedControls with room for budgets that do not share it.
+pub const ACCOUNTS: usize = limit(256, 3);
+
 /// Bits of a task's tag. Fewer bits only make tags repeat sooner.
 pub const TAG_BITS: u32 = limit(32, 1);
 

@@ -11,10 +11,11 @@ use core::convert::Infallible;
 
 use abi::ObjType;
 use abi::status::{Seen, Status};
-use sched::{QueueLinks, Queued, ScState};
+use sched::{QueueLinks, Queued, ScState, Share};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{HasHomed, Homed, Link, Opened, Sendable};
 
+use crate::accounts::AccountId;
 use crate::header::{Header, RootId};
 use crate::task::Task;
 
@@ -28,6 +29,15 @@ pub struct SchedHot {
     /// The task it is bound to.
     pub owner: Link<Task>,
     pub watch: Watch,
+    pub paid: Paid,
+}
+
+/// What a SchedContext has of an account of CPU time.
+#[derive(Default)]
+pub struct Paid {
+    /// `None`: it was set by a SchedControl that gives CPU time without limit.
+    pub account: Cell<Option<AccountId>>,
+    pub share: Cell<Share>,
 }
 
 /// The pool that learns what a SchedContext does, and what was reported last.
@@ -113,6 +123,7 @@ impl SchedContext {
                     owner: Link::null(),
                     state: ScState::inert(),
                     watch: Watch::default(),
+                    paid: Paid::default(),
                 },
             ),
         }

@@ -7,29 +7,61 @@
 //! is limited by that of a task that the caller controls.)
 //!
 //! # Invariants
-//! - The ceiling is set once, before the first CPU is covered, and no CPU is taken away. So another
-//!   CPU that reads both while they change finds nothing that was not allowed.
+//! - The ceiling and the account are set once, before the first CPU is covered, and no CPU is taken
+//!   away. So another CPU that reads them while they change finds nothing that was not allowed.
 //! - Nothing refers to a SchedControl but capabilities.
 //!
 //! # Memory ordering
 //! A CPU becomes a member by a sequentially consistent operation after the ceiling was set. A
-//! reader that finds the member, also finds the ceiling.
+//! reader that finds the member, also finds the ceiling and the account.
 
 use abi::ObjType;
 use smp::cpu::CpuId;
 use smp::cpuset::AtomicCpuSet;
-use smp::sync::AtomicU32;
-use smp::sync::Ordering::{Acquire, Relaxed, Release};
+use smp::sync::Ordering::{Acquire, Release, SeqCst};
+use smp::sync::{AtomicBool, AtomicU64};
 
-use crate::header::{Header, RootId};
+use crate::accounts::AccountId;
+use crate::header::{FLAG_DYING, Header, RootId};
 
 /// A SchedControl.
 #[repr(C, align(64))]
 pub struct SchedControl {
     pub header: Header,
-    /// Ceiling + 1; 0 before it is set.
-    bound: AtomicU32,
+    /// 0 before it is set; then [`Bound::raw`].
+    bound: AtomicU64,
     cpus: AtomicCpuSet,
+    /// Its account counts it.
+    is_counted: AtomicBool,
+}
+
+/// What a SchedControl allows on the CPUs that it covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bound {
+    /// The highest priority.
+    pub ceiling: u8,
+    /// The account from which budgets are taken. `None`: it gives CPU time without limit.
+    pub account: Option<AccountId>,
+}
+
+impl Bound {
+    /// What the first SchedControl of a machine allows.
+    pub const ALL: Bound = Bound { ceiling: u8::MAX, account: None };
+}
+
+/// The ceiling + 1 has so many bits of a raw bound.
+const CEILING_BITS: u32 = 16;
+
+impl Bound {
+    fn raw(self) -> u64 {
+        let account = self.account.map_or(0, AccountId::raw);
+        account << CEILING_BITS | (u64::from(self.ceiling) + 1)
+    }
+
+    fn from_raw(raw: u64) -> Option<Bound> {
+        let ceiling = (raw as u16).checked_sub(1)? as u8;
+        Some(Bound { ceiling, account: AccountId::from_raw(raw >> CEILING_BITS) })
+    }
 }
 
 impl SchedControl {
@@ -37,15 +69,16 @@ impl SchedControl {
     pub fn new(root: RootId) -> SchedControl {
         SchedControl {
             header: Header::new(ObjType::SchedControl, root),
-            bound: AtomicU32::new(0),
+            bound: AtomicU64::new(0),
             cpus: AtomicCpuSet::default(),
+            is_counted: AtomicBool::new(false),
         }
     }
 
-    /// Returns the highest priority that it allows, on the CPUs that it covers; `None` before that
-    /// is set.
-    pub fn ceiling(&self) -> Option<u8> {
-        self.bound.load(Acquire).checked_sub(1).map(|ceiling| ceiling as u8)
+    /// Returns what it allows; `None` before that is set.
+    #[inline(always)]
+    pub fn bound(&self) -> Option<Bound> {
+        Bound::from_raw(self.bound.load(Acquire))
     }
 
     /// Returns the CPUs that it covers.
@@ -63,18 +96,32 @@ impl SchedControl {
         self.cpus.word(first)
     }
 
-    /// Makes it cover more CPUs, with `ceiling`. Returns the ceiling that it has, if that is
-    /// another one; then nothing has changed.
-    pub fn extend(&self, ceiling: u8, first: CpuId, cpus: u64) -> Result<(), u8> {
-        let bound = u32::from(ceiling) + 1;
-        let before = self.bound.compare_exchange(0, bound, Release, Relaxed);
+    /// Makes it cover more CPUs, with this bound. Returns whether it had none before. Or returns the
+    /// bound that it has, if that is another one; then nothing has changed.
+    pub fn extend(&self, bound: Bound, first: CpuId, cpus: u64) -> Result<bool, Bound> {
+        let before = self.bound.compare_exchange(0, bound.raw(), Release, Acquire);
         if let Err(has) = before
+            && let Some(has) = Bound::from_raw(has)
             && has != bound
         {
-            return Err((has - 1) as u8);
+            return Err(has);
         }
         self.cpus.insert_word(first, cpus);
-        Ok(())
+        Ok(before.is_ok())
+    }
+
+    /// Notes that its account counts it. Returns whether it is dying: then its end may not have seen
+    /// that.
+    pub fn set_counted(&self) -> bool {
+        self.is_counted.swap(true, SeqCst);
+        self.header.has_flag(FLAG_DYING)
+    }
+
+    /// Returns the account that counts this SchedControl, which is dying. From here on it does not
+    /// count it any more.
+    pub fn leave_account(&self) -> Option<AccountId> {
+        let is_counted = self.is_counted.swap(false, SeqCst);
+        self.bound().filter(|_| is_counted).and_then(|bound| bound.account)
     }
 }
 
@@ -91,13 +138,16 @@ mod tests {
     #[test]
     fn the_ceiling_is_set_once_and_cpus_are_added() {
         let control = SchedControl::new(RootId(0));
-        assert_eq!(control.ceiling(), None);
+        let bound = |ceiling, account| Bound { ceiling, account: AccountId::from_raw(account) };
+        assert_eq!(control.bound(), None);
         assert!(!control.covers(cpu(0)));
-        assert_eq!(control.extend(255, cpu(0), 0b101), Ok(()));
-        assert_eq!((control.ceiling(), control.word(cpu(0))), (Some(255), 0b101));
-        assert_eq!(control.extend(254, cpu(64), 1), Err(255));
+        assert_eq!(control.extend(bound(255, 7), cpu(0), 0b101), Ok(true));
+        assert_eq!((control.bound(), control.word(cpu(0))), (Some(bound(255, 7)), 0b101));
+        for other in [bound(254, 7), bound(255, 8), bound(255, 0)] {
+            assert_eq!(control.extend(other, cpu(64), 1), Err(bound(255, 7)));
+        }
         assert_eq!(control.word(cpu(64)), 0, "a refused extension changes nothing");
-        assert_eq!(control.extend(255, cpu(64), 2), Ok(()));
+        assert_eq!(control.extend(bound(255, 7), cpu(64), 2), Ok(false));
         assert!(control.covers(cpu(65)) && control.covers(cpu(2)) && !control.covers(cpu(1)));
         assert!(control.cpus().members(smp::cpu::MAX_CPUS).map(CpuId::index).eq([0, 2, 65]));
     }

@@ -45,6 +45,7 @@ pub mod work;
 use core::ops::Deref;
 
 use abi::{Counter, Error, TaskId};
+use kern_base::accounts::Accounts;
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
@@ -75,6 +76,7 @@ pub struct Kernel<M: Machine> {
     /// For each root its derivation tree's lock.
     pub roots: Roots,
     pub frames: FrameTable,
+    pub accounts: Accounts,
     pub rules: security::labels::Rules,
     /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
@@ -103,6 +105,7 @@ impl<M: Machine> Kernel<M> {
             first: AtomicLink::null(),
             roots: Roots::new(),
             frames,
+            accounts: Accounts::default(),
             rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
             told: security::records::Told::default(),

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
+use kern_base::accounts::AccountId;
 use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
@@ -37,6 +38,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             endless = state.slice() == sched::ENDLESS,
             told = if is_told { hot.watch.told.get().doing as u32 } else { 0 },
             counted = hot.watch.counted_in.get(),
+            account = hot.paid.account.get().map_or(0, AccountId::raw),
+            share = hot.paid.share.get(),
             queue_next = self.at(next),
             queue_prev = self.at(prev),
         }));
@@ -44,8 +47,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn control(&mut self, control: Ref<'k, SchedControl>) {
         self.sink.control(&record!(self, Control of control {
-            bound = control.ceiling().map_or(0, |ceiling| u32::from(ceiling) + 1),
+            bound = control.bound().map_or(0, |bound| u32::from(bound.ceiling) + 1),
             cpus = control.word(CpuId::BOOT),
+            account = control.bound().and_then(|bound| bound.account).map_or(0, AccountId::raw),
         }));
     }
 

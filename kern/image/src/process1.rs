@@ -15,7 +15,7 @@ use kern_base::paging::TABLE_BYTES;
 use kern_base::phys::{PhysPage, PhysRange};
 use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
-use kern_base::sched_control::SchedControl;
+use kern_base::sched_control::{Bound, SchedControl};
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::MachineObject;
@@ -203,7 +203,7 @@ impl First<'_> {
         let control = carve(region, pin, SchedControl::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         for cpu in (0..cx.k.cpu_count()).step_by(64).filter_map(CpuId::new) {
             // A fresh one has no other ceiling.
-            _ = control.get().extend(u8::MAX, cpu, u64::MAX);
+            _ = control.get().extend(Bound::ALL, cpu, u64::MAX);
         }
         let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         let node = cnode.get();

@@ -406,10 +406,26 @@ pub struct SchedInfo {
 
 impl SchedControl {
     /// Lets another SchedControl allow priorities up to `ceiling` on CPUs that this one covers: the
-    /// bits of `cpus`, of which bit 0 is the CPU `first`, a multiple of 64.
+    /// bits of `cpus`, of which bit 0 is the CPU `first`, a multiple of 64. If this one has room for
+    /// budgets, the other shares it.
     pub fn allow(&self, other: &SchedControl, ceiling: u8, first: u32, cpus: u64) -> Result<()> {
+        self.allow_within(other, ceiling, first, cpus, 0)
+    }
+
+    /// Does what [`SchedControl::allow`] does, and gives the other one room of its own: the budgets
+    /// that it sets are at most so many ten-thousandths of a CPU together, and it sets no time
+    /// without a budget. This one has no room, that is, no limit.
+    pub fn allow_within(
+        &self,
+        other: &SchedControl,
+        ceiling: u8,
+        first: u32,
+        cpus: u64,
+        room: u64,
+    ) -> Result<()> {
         let (rdx, r8) = (u64::from(ceiling), u64::from(first));
-        let args = Args { rdi: self.arg(), rsi: other.arg(), rdx, r8, r9: cpus, ..Args::new(Op::SchedAllow) };
+        let (rdi, rsi) = (self.arg(), other.arg());
+        let args = Args { rdi, rsi, rdx, r8, r9: cpus, r10: room, ..Args::new(Op::SchedAllow) };
         syscall(args).done()
     }
 }

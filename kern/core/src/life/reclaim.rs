@@ -27,6 +27,7 @@ use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::roots::RootGuard;
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Request, Task};
 use smp::door::{AtomicLink, Homed, Ref};
@@ -384,7 +385,12 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.end_homed(me, reply, &reply.get().hot, Request::StopReply(reply.ptr()), || ())
             }),
             Some(ObjType::EventPool) => word.get::<EventPool>().map_or(Ok(()), |p| self.end_pool(me, p)),
-            Some(ObjType::SchedControl | ObjType::Machine) | None => Ok(()),
+            Some(ObjType::SchedControl) => {
+                let control = word.get::<SchedControl>();
+                control.iter().for_each(|control| self.time().end_control(control.get()));
+                Ok(())
+            }
+            Some(ObjType::Machine) | None => Ok(()),
         }
     }
 

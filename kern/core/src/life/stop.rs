@@ -108,6 +108,7 @@ impl<'k, M: Machine> Life<'k, M> {
             return Some(owner.get().hot.mail_target(self.pin()));
         }
         self.time().end_watch(sc);
+        self.time().give_share_back(sc);
         sc.get().header.set_flag(FLAG_DEAD);
         None
     }

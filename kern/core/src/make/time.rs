@@ -12,7 +12,7 @@ use abi::{BUDGET_MIN, Cap, Error, MsgInfo, ObjType, Op, PERIOD_MAX, Target};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext, Settings};
-use kern_base::sched_control::SchedControl;
+use kern_base::sched_control::{Bound, SchedControl};
 use kern_base::task::{Request, State, Task};
 use sched::Budget;
 use smp::cpu::CpuId;
@@ -53,10 +53,12 @@ fn check_budget(budget: u64, period: u64) -> Result<()> {
     refuse_if(!(budget..=PERIOD_MAX).contains(&period), Refusal::argument(5))
 }
 
-/// Refuses a priority above a SchedControl's ceiling.
-fn check_ceiling(control: &SchedControl, priority: u8) -> Result<()> {
-    let ceiling = control.ceiling().ok_or(NOT_COVERED)?;
-    refuse_if(priority > ceiling, Refusal::new(Error::OverLimit, u64::from(ceiling)))
+/// Refuses a priority above a SchedControl's ceiling. Returns what the SchedControl allows.
+#[inline(always)]
+fn check_ceiling(control: &SchedControl, priority: u8) -> Result<Bound> {
+    let bound = control.bound().ok_or(NOT_COVERED)?;
+    refuse_if(priority > bound.ceiling, Refusal::new(Error::OverLimit, u64::from(bound.ceiling)))?;
+    Ok(bound)
 }
 
 impl<'k, M: Machine> Make<'k, M> {
@@ -67,10 +69,13 @@ impl<'k, M: Machine> Make<'k, M> {
         let ceiling = priority_of(args.a2)?;
         let first = usize::try_from(args.a3).ok().filter(|first| first.is_multiple_of(64));
         let first = first.and_then(CpuId::new).ok_or(Refusal::argument(3))?;
-        check_ceiling(by.get(), ceiling)?;
+        let by_bound = check_ceiling(by.get(), ceiling)?;
         refuse_if(args.a4 & !by.get().word(first) != 0, NOT_COVERED)?;
-        let extended = to.get().extend(ceiling, first, args.a4);
-        extended.map_err(|has| Refusal::new(Error::BadState, u64::from(has)))?;
+        let opening = self.time().account_for(by_bound, to.get(), args.a5)?;
+        let bound = Bound { ceiling, account: opening.account };
+        let extended = to.get().extend(bound, first, args.a4);
+        self.time().is_extended(opening, to.get(), extended == Ok(true));
+        extended.map_err(|has| Refusal::new(Error::BadState, u64::from(has.ceiling)))?;
         Ok(Answer::DONE)
     }
 
@@ -80,14 +85,14 @@ impl<'k, M: Machine> Make<'k, M> {
         let control = self.caps().operand::<SchedControl, { Op::SchedConfigure as u8 }, 0>(me, args.cap())?;
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 1>(me, args.cap1())?;
         let (settings, seen) = settings_of(args)?;
-        check_ceiling(control.get(), settings.priority)?;
+        let bound = check_ceiling(control.get(), settings.priority)?;
         let Some(here) = self.open_time(sc) else {
             let request = Request::Configure { sc: sc.ptr(), control: control.ptr() };
             let to = sc.get().hot.mail_target(self.pin());
             return Err(self.outbox().ask_with(me, to, request, settings.to_words(seen)));
         };
         self.check_seen(here, seen)?;
-        self.take_cpus(here, control.get())?;
+        self.admit(here, control.get(), bound, settings)?;
         write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.configure(here, settings);
         Ok(Answer::Settled)
@@ -103,14 +108,16 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Lets a SchedContext run on the CPUs that a SchedControl covers. If the context is in use,
-    /// its CPUs stay, and the SchedControl must cover them.
-    fn take_cpus(self, sc: OpenTime<'k>, control: &SchedControl) -> Result<()> {
-        let (cpus, count) = (control.cpus(), self.k.cpu_count());
-        if sc.owner.is_null() && sc.task.is_null() {
+    /// its CPUs stay, and the SchedControl must cover them. Takes the room for its budget.
+    fn admit(self, sc: OpenTime<'k>, by: &SchedControl, bound: Bound, settings: Settings) -> Result<()> {
+        let (cpus, count) = (by.cpus(), self.k.cpu_count());
+        let is_used = !(sc.owner.is_null() && sc.task.is_null());
+        refuse_if(is_used && !sc.state.runs_within(cpus, count), NOT_COVERED)?;
+        self.time().pay(sc, by, bound, settings)?;
+        if !is_used {
             sc.state.set_cpus(cpus, count);
-            return Ok(());
         }
-        refuse_if(!sc.state.runs_within(cpus, count), NOT_COVERED)
+        Ok(())
     }
 
     /// Sets a SchedContext, and lets the task run that is the best by then.
@@ -181,7 +188,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.note_work(CONFIGURE_WORK);
         let (settings, seen) = Settings::from_words(words);
         self.check_seen(sc, seen)?;
-        self.take_cpus(sc, by)?;
+        self.admit(sc, by, by.bound().ok_or(NOT_COVERED)?, settings)?;
         self.configure(sc, settings);
         Ok(Answer::DONE)
     }

@@ -1,6 +1,7 @@
 //! The scheduler, and the donation of CPU time: the room [`Time`](crate::rooms::Time).
 
 pub mod account;
+pub mod accounts;
 pub mod budget;
 pub mod leave;
 pub mod lend;

@@ -4,6 +4,7 @@ use abi::membership::watch;
 use abi::{
     Cap, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, Grant, MEMBER_RIGHTS, ObjType, Op, PageMode,
 };
+use abi::time::WHOLE_CPU;
 use abi::{LockWord, PERIOD_MAX, PageRange, Rights, Target, TaskId};
 use confine::Picture;
 use snapshot::Task;
@@ -227,7 +228,8 @@ impl Chooser<'_> {
             }
             Op::SchedAllow => {
                 let (by, to) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedControl));
-                [by.arg(), to.arg(), self.dice.of(&[10, 9]), 0, self.dice.of(&[1, 3]), 0]
+                let room = self.dice.of(&[0, 0, WHOLE_CPU, WHOLE_CPU / 2]);
+                [by.arg(), to.arg(), self.dice.of(&[10, 9]), 0, self.dice.of(&[1, 3]), room]
             }
             Op::TaskMove => [self.cap(ObjType::SchedControl).arg(), task, self.dice.below(2) as u64, 0, 0, 0],
             Op::SchedBind => [self.cap(ObjType::SchedContext).arg(), task, 0, 0, 0, 0],

@@ -8,6 +8,7 @@ mod audit;
 mod authority;
 mod begun;
 mod broadcast;
+mod budget_room;
 mod broadcast_pages;
 mod budget;
 mod chains;

@@ -2,6 +2,7 @@
 //! meet, and capabilities of these objects, some with fewer rights. Process 1 makes it by system
 //! calls, which are also made on the model.
 
+use abi::time::WHOLE_CPU;
 use abi::events::{CELLS_LOG2_MIN, PoolSize};
 use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
@@ -77,10 +78,12 @@ impl Pair {
         let frame = self.make(0, ObjType::Frame, 12 | 2 << 8)?;
         let control = self.make(0, ObjType::SchedControl, 0)?;
         if dice.once_in(2) {
-            let args = [CONTROL, control.arg(), dice.of(&[PRIORITY, 255]), 0, dice.of(&[1, 2, 3]), 0];
+            let room = dice.of(&[0, WHOLE_CPU, WHOLE_CPU / 2]);
+            let args = [CONTROL, control.arg(), dice.of(&[PRIORITY, 255]), 0, dice.of(&[1, 2, 3]), room];
             self.must(0, Op::SchedAllow, args)?;
         }
-        shared.extend([spare, frame, control]);
+        let inert = self.make(0, ObjType::SchedContext, 0)?;
+        shared.extend([spare, inert, frame, control]);
         // What one of them can make a process of.
         for (what, size) in
             [(ObjType::CNode, 9), (ObjType::VSpace, 4), (ObjType::Process, 2), (ObjType::Task, 0)]

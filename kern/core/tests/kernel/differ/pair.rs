@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use abi::{Cap, MsgInfo, ObjType, Op, TaskId};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
-use kern_base::limits::HOLDING_LOOKS;
+use kern_base::limits::{ACCOUNTS, HOLDING_LOOKS};
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
@@ -104,7 +104,7 @@ impl Pair {
         world.gate.fast = is_fast;
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
-        let limits = Limits { slots_listed: HOLDING_LOOKS as u32 };
+        let limits = Limits { slots_listed: HOLDING_LOOKS as u32, accounts: ACCOUNTS };
         let model = Model { now, sizes: sizes(), cpus, limits, ..Model::default() };
         let later = world.now() + FAR;
         let (tasks, agents, made) = (Vec::new(), Vec::new(), Vec::new());

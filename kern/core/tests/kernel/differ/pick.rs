@@ -5,6 +5,7 @@ use abi::audit::LABELS;
 use abi::events::PoolSize;
 use abi::membership::{SEEN_AS_ADDER, watch};
 use abi::{BUDGET_MIN, Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op};
+use abi::time::WHOLE_CPU;
 use abi::{PERIOD_MAX, Rights, Target};
 use model::growth::Reach;
 use model::object::{Mapping, State};
@@ -56,7 +57,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::TaskKill),
     (1, Op::ProcessKill),
     (2, Op::TaskCancel),
-    (2, Op::SchedConfigure),
+    (4, Op::SchedConfigure),
     (1, Op::SchedAllow),
     (3, Op::TaskMove),
     (1, Op::CpuWatch),
@@ -120,13 +121,15 @@ const PAGES: &[u64] =
     &[0x6000_0000, 0x6000_1000, 0x6000_2000, 0x6020_0000, 0x5000_0000, 0x6000_0800, 0, abi::USER_TOP];
 
 /// Budgets and periods, some of which are refused.
-const BUDGETS: [[u64; 2]; 7] = [
+const BUDGETS: [[u64; 2]; 9] = [
     [0, 0],
     [0, 0],
     [0, BUDGET_MIN],
     [BUDGET_MIN - 1, PERIOD_MAX],
     [PERIOD_MAX, PERIOD_MAX],
     [PERIOD_MAX / 2, PERIOD_MAX],
+    [PERIOD_MAX / 4, PERIOD_MAX],
+    [PERIOD_MAX / 8, PERIOD_MAX / 2],
     [PERIOD_MAX, PERIOD_MAX + 1],
 ];
 
@@ -564,7 +567,11 @@ impl Pick<'_> {
             Op::SchedConfigure => {
                 let (priority, slice) =
                     (self.dice.of(&[PRIORITY, 300]), self.dice.of(&[ENDLESS, ENDLESS, 0]));
-                let control = self.control();
+                let has_room = |model: &Model, it| model.sched_control(it).account.is_some();
+                let control = match self.dice.once_in(2) {
+                    true => self.cap_where(ObjType::SchedControl, has_room),
+                    false => self.control(),
+                };
                 // Without time there is no window: a budget is never used up.
                 let [budget, period] = self.dice.of(&BUDGETS);
                 [control, self.cap(ObjType::SchedContext), priority, slice, budget, period]
@@ -573,7 +580,8 @@ impl Pick<'_> {
                 let (by, to) = (self.control(), self.cap(ObjType::SchedControl));
                 let ceiling = self.dice.of(&[PRIORITY, PRIORITY, PRIORITY + 1, 255, 256]);
                 let first = self.dice.of(&[0, 0, 0, 0, 64, 960, 63, 1024]);
-                [by, to, ceiling, first, self.dice.of(&[0, 1, 2, 3, u64::MAX]), 0]
+                let room = self.dice.of(&[0, 0, 0, WHOLE_CPU, WHOLE_CPU / 2, 1, u64::MAX]);
+                [by, to, ceiling, first, self.dice.of(&[0, 1, 2, 3, u64::MAX]), room]
             }
             Op::SchedBind => {
                 let time = |model: &Model, it| model.sched_context(it).owner.is_none();

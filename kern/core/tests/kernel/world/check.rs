@@ -92,8 +92,24 @@ pub fn violations(world: &World) -> Vec<String> {
         let Memory { found, snapshot, checker } = memory;
         take(world, found, snapshot);
         let found = checker.check(snapshot).iter().map(ToString::to_string);
-        found.chain((0..world.cpus()).filter_map(|n| wrong_time(world, n))).collect()
+        let found = found.chain((0..world.cpus()).filter_map(|n| wrong_time(world, n)));
+        found.chain(wrong_accounts(world, snapshot)).collect()
     })
+}
+
+/// Checks the accounts of CPU time: the shares of all contexts are what is used of the room, and
+/// the SchedControls are counted.
+fn wrong_accounts(world: &World, snapshot: &Snapshot) -> Vec<String> {
+    let accounts = world.k.accounts.survey(world.look(0).cpu);
+    let wrong = accounts.filter_map(|(number, controls, room)| {
+        let shares = snapshot.contexts.iter().filter(|it| it.account == number).map(|it| it.share);
+        let counted = snapshot.controls.iter().filter(|it| it.account == number).count();
+        let (used, counted) = (shares.sum::<u32>(), counted as u32);
+        (used != room.used() || used > room.size() || counted != controls).then(|| {
+            format!("account {number}: {used} of {room:?} used, and {counted} of {controls} SchedControls")
+        })
+    });
+    wrong.collect()
 }
 
 /// Checks a CPU's running context: it has used no more time than has passed since the machine

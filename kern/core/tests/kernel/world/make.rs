@@ -10,7 +10,7 @@ use kern_base::paging::TABLE_BYTES;
 use kern_base::pcids::PcidShare;
 use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
-use kern_base::sched_control::SchedControl;
+use kern_base::sched_control::{Bound, SchedControl};
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::{MAX_ROOTS, MachineObject};
@@ -133,7 +133,7 @@ impl World {
         cx.make().fill_boot(node, abi::INIT_SCHED, sc)?;
         cx.make().fill_boot(node, abi::INIT_MACHINE, machine)?;
         let control = piece::<SchedControl>(region)?.emplace(pin, SchedControl::new(BOOT_ROOT))?;
-        control.get().extend(u8::MAX, CpuId::BOOT, u64::MAX).ok()?;
+        control.get().extend(Bound::ALL, CpuId::BOOT, u64::MAX).ok()?;
         cx.make().fill_boot(node, abi::INIT_SCHED_CONTROL, control)?;
         cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped)?;
         cx.make().bind_process(process, cnode, vspace, false).ok()?;

@@ -7,12 +7,14 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::events::{CELLS_LOG2_MIN, PoolSize};
 use abi::status::{Doing, KERNEL, SchedEvent};
+use abi::time::{WHOLE_CPU, room_left};
 use abi::{Counter, Error, Op};
 use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args, timestamp};
 use user_rt::boot;
 use user_rt::cap::{EventPool, Handle, SchedContext, SchedControl, Task};
 use user_rt::events::Pool;
+use user_rt::invoke::Settings;
 use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
 use user_rt::watch::{busy_permille, events};
@@ -405,6 +407,19 @@ fn authority_ends_at_its_ceiling_and_cpus(lab: &mut Lab<'_>) -> Outcome {
     task.configure_by(&low, &own, place, 0)?;
     time.bind(&task)?;
     expect_eq!(told(time.configure_by(&low, 21, 1000)), beyond(20), "once it is bound");
+    let roomy: SchedControl = lab.nursery.make(0)?;
+    own::sched_control().allow_within(&roomy, 20, 0, 1, WHOLE_CPU / 2)?;
+    let (first, second): (SchedContext, SchedContext) = (lab.nursery.make(0)?, lab.nursery.make(0)?);
+    let beyond = |free| Err((Error::OverLimit, room_left(free)));
+    let set = |time: &SchedContext, budget| {
+        let settings = Settings { priority: 20, slice: 1000, budget, period: 1_000_000 };
+        told(time.configure_all(&roomy, None, settings))
+    };
+    expect_eq!(told(first.configure_by(&roomy, 20, 1000)), beyond(WHOLE_CPU / 2), "without a budget");
+    expect_eq!(set(&first, 500_001), beyond(WHOLE_CPU / 2), "more than the room");
+    expect_eq!(set(&first, 300_000), Ok(()), "a part of it");
+    expect_eq!(set(&second, 300_000), beyond(WHOLE_CPU / 5), "more than is left");
+    expect_eq!(set(&second, 200_000), Ok(()), "what is left");
     Ok(())
 }
 
