@@ -428,7 +428,8 @@ operations! { ($)
     /// With a budget, it runs for so long at most in each window. The first window begins now; if
     /// the period stays as it was, the present window goes on. When the budget is used up, the
     /// task goes on with the time of a caller that waits for it, or with its own, or rests until
-    /// the next window.
+    /// the next window. If the SchedControl has room, there is a budget, and room for it; and a
+    /// budget that is raised begins a window, in which counts what was used of the last one.
     ///
     /// In: rdi = SchedControl that allows the priority; rsi = SchedContext; rdx = priority, 0 to
     /// 255, and perhaps a sequence number ([`Seen`](crate::status::Seen)); r8 = slice in TSC ticks,
@@ -436,7 +437,8 @@ operations! { ($)
     /// [`BUDGET_MIN`](crate::BUDGET_MIN); r10 = length of a window in TSC ticks, from the budget to
     /// [`PERIOD_MAX`](crate::PERIOD_MAX). Both 0: no budget.
     /// Rights: SCHEDULE; CONFIGURE of the SchedContext.
-    /// Errors: BadArgument, OverLimit, Stale, Dying.
+    /// Errors: BadArgument, OverLimit (detail: the ceiling, or all ones, or the room for the
+    /// budget), Stale, Dying.
     SchedConfigure = 32 {
         takes [
             control(0, sched_control_rights::SCHEDULE),
@@ -918,16 +920,16 @@ operations! { ($)
     /// SchedControls that it extended.
     ///
     /// All SchedContexts together that a SchedControl with *room* sets have budgets of at most so
-    /// much, and none is without a budget. Room is set with the ceiling. SchedControls that are
-    /// extended by one with room share it.
+    /// much, and none is without a budget. Room is set with the ceiling, and stays. A SchedControl
+    /// that is extended by one with room shares it.
     ///
     /// In: rdi = SchedControl by whose authority; rsi = SchedControl to be extended; rdx = its
     /// ceiling, 0 to 255; r8 = a CPU, multiple of 64; r9 = the CPUs to cover, bit 0 is that one;
-    /// r10 = room in ten-thousandths of a CPU, 0: without limit, or that of the first.
+    /// r10 = room in ten-thousandths of a CPU; 0: without limit. If the first has room: 0.
     /// Rights: SCHEDULE; CONFIGURE of the one to be extended.
     /// Errors: BadArgument, OverLimit (detail: the ceiling of the first, or all ones if that does
     /// not cover all of these CPUs), BadState (it has another ceiling or room; detail: the
-    /// ceiling), Full (too many SchedControls have room of their own).
+    /// ceiling), Full (too many SchedControls have room of their own), Dying.
     SchedAllow = 69 {
         takes [
             control(0, sched_control_rights::SCHEDULE),

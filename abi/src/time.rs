@@ -14,8 +14,8 @@ pub const PERIOD_MAX: u64 = 1 << 55;
 /// ten-thousandths of a CPU.
 pub const WHOLE_CPU: u64 = 10_000;
 
-/// Returns the detail of [`Error::OverLimit`](crate::Error::OverLimit) for a budget that is greater
-/// than the room that is left, in ten-thousandths of a CPU.
+/// Returns the detail of [`Error::OverLimit`](crate::Error::OverLimit) for a budget that needs more
+/// room than there is for it, in ten-thousandths of a CPU.
 pub const fn room_left(free: u64) -> u64 {
     1 << 32 | free
 }

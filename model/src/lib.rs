@@ -11,8 +11,8 @@
 //! [`object`]: the objects. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype,
 //! byte by byte.
 //! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes,
-//! tasks, CPU time. [`accounts`]: room for budgets. [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the
-//! table of operations.
+//! tasks, CPU time. [`accounts`]: room for budgets. [`ipc`] and [`notify`]: messages and bits.
+//! [`spaces`]: mappings. [`step`]: the table of operations.
 //!
 //! # Adding an operation
 //! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` beside similar ones, which
@@ -77,8 +77,9 @@ pub struct Model {
     pub watch: BTreeMap<usize, Id>,
     /// The CPUs that are parked.
     pub parked: BTreeSet<usize>,
-    /// The accounts of CPU time that were ever opened.
-    pub accounts: Vec<accounts::Account>,
+    /// The room of each account of CPU time that was ever opened, in ten-thousandths of a CPU. What
+    /// is used of it is the sum of the shares of all SchedContexts.
+    pub accounts: Vec<u64>,
 }
 
 /// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.

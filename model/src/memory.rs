@@ -184,7 +184,6 @@ impl Model {
                     slice: 0,
                     budget: 0,
                     period: 0,
-                    window_ends: 0,
                     account: None,
                     share: 0,
                     cpus,

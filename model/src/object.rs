@@ -258,8 +258,6 @@ pub struct SchedContext {
     pub budget: u64,
     /// 0: it has no budget.
     pub period: u64,
-    /// When its first window ends. The model does not follow the next ones.
-    pub window_ends: u64,
     /// The account in which its budget has a share, and the share.
     pub account: Option<usize>,
     pub share: u64,

@@ -422,13 +422,9 @@ impl Model {
             return Err(NOT_COVERED);
         }
         self.pay(time, account, budget, period)?;
-        let now = self.now;
         let it = self.sched_context_mut(time);
         if !is_had {
             it.cpus = cpus;
-        }
-        if it.period != period {
-            it.window_ends = if period == 0 { 0 } else { now.saturating_add(period) };
         }
         (it.priority, it.slice, it.budget, it.period) = (priority, slice, budget, period);
         Ok(Answer::DONE)

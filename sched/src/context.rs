@@ -360,6 +360,33 @@ impl<T> ScState<T> {
         window.ends.set((ends + over * period).saturating_add(period).min(NEVER - 1));
     }
 
+    /// Lets the present window of a context with a budget last for a whole period from `now` on.
+    /// What was used of it stays used.
+    /// Requires: the context does not run.
+    pub fn restart_window(&self, now: u64) {
+        self.enter_window(now);
+        self.window.ends.set(now.saturating_add(self.period()).min(NEVER - 1));
+    }
+
+    /// Returns until when a budget has to last that pays for what the context has used in its
+    /// present window, if `kept` ticks of that are paid for in another way. 0: nothing is left to
+    /// be paid, or it has no budget.
+    /// Requires: the context does not run.
+    pub fn paid_until(&self, kept: u64, now: u64) -> u64 {
+        if !self.has_budget() {
+            return 0;
+        }
+        self.enter_window(now);
+        let used = self.consumed().wrapping_sub(self.window.began_at.get());
+        let (excess, part) = (used.saturating_sub(kept), self.budget().saturating_sub(kept));
+        if excess == 0 || part == 0 {
+            return 0;
+        }
+        let lasts = (u128::from(excess) * u128::from(self.period())).div_ceil(u128::from(part));
+        let began = self.window.ends.get() - self.period().min(self.window.ends.get());
+        began.saturating_add(u64::try_from(lasts).unwrap_or(NEVER)).min(NEVER - 1)
+    }
+
     /// Computes when a context with a budget has to be looked at, if it starts now.
     #[cold]
     #[inline(never)]

@@ -29,5 +29,5 @@ pub mod run_queue;
 pub use context::{Budget, ENDLESS, NEVER, ScState};
 pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, Expired, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
-pub use room::{Return, Room, Share, share_of};
+pub use room::{Room, Share, share_of};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

@@ -59,9 +59,14 @@ impl Bound {
     }
 
     fn from_raw(raw: u64) -> Option<Bound> {
-        let ceiling = (raw as u16).checked_sub(1)? as u8;
-        Some(Bound { ceiling, account: AccountId::from_raw(raw >> CEILING_BITS) })
+        Some(Bound { ceiling: ceiling_of(raw)?, account: AccountId::from_raw(raw >> CEILING_BITS) })
     }
+}
+
+/// Returns the ceiling of a raw bound.
+#[inline(always)]
+fn ceiling_of(raw: u64) -> Option<u8> {
+    (raw as u16).checked_sub(1).map(|ceiling| ceiling as u8)
 }
 
 impl SchedControl {
@@ -76,9 +81,21 @@ impl SchedControl {
     }
 
     /// Returns what it allows; `None` before that is set.
-    #[inline(always)]
     pub fn bound(&self) -> Option<Bound> {
         Bound::from_raw(self.bound.load(Acquire))
+    }
+
+    /// Returns the highest priority that it allows, on the CPUs that it covers; `None` before that
+    /// is set.
+    #[inline(always)]
+    pub fn ceiling(&self) -> Option<u8> {
+        ceiling_of(self.bound.load(Acquire))
+    }
+
+    /// Returns whether it takes budgets from an account.
+    #[inline(always)]
+    pub fn has_account(&self) -> bool {
+        self.bound.load(Acquire) >> CEILING_BITS != 0
     }
 
     /// Returns the CPUs that it covers.
@@ -96,8 +113,8 @@ impl SchedControl {
         self.cpus.word(first)
     }
 
-    /// Makes it cover more CPUs, with this bound. Returns whether it had none before. Or returns the
-    /// bound that it has, if that is another one; then nothing has changed.
+    /// Makes it cover more CPUs, with this bound. Returns whether it had none before. Or returns
+    /// the bound that it has, if that is another one; then nothing has changed.
     pub fn extend(&self, bound: Bound, first: CpuId, cpus: u64) -> Result<bool, Bound> {
         let before = self.bound.compare_exchange(0, bound.raw(), Release, Acquire);
         if let Err(has) = before
@@ -110,8 +127,8 @@ impl SchedControl {
         Ok(before.is_ok())
     }
 
-    /// Notes that its account counts it. Returns whether it is dying: then its end may not have seen
-    /// that.
+    /// Notes that its account counts it. Returns whether it is dying: then its end may not have
+    /// seen that.
     pub fn set_counted(&self) -> bool {
         self.is_counted.swap(true, SeqCst);
         self.header.has_flag(FLAG_DYING)

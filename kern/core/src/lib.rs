@@ -76,7 +76,7 @@ pub struct Kernel<M: Machine> {
     /// For each root its derivation tree's lock.
     pub roots: Roots,
     pub frames: FrameTable,
-    pub accounts: Accounts,
+    pub accounts: &'static Accounts,
     pub rules: security::labels::Rules,
     /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
@@ -97,7 +97,7 @@ pub struct Kernel<M: Machine> {
 
 impl<M: Machine> Kernel<M> {
     /// Makes a kernel that has not run yet.
-    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable) -> Kernel<M> {
+    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable, accounts: &'static Accounts) -> Kernel<M> {
         Kernel {
             machine,
             cpus,
@@ -105,7 +105,7 @@ impl<M: Machine> Kernel<M> {
             first: AtomicLink::null(),
             roots: Roots::new(),
             frames,
-            accounts: Accounts::default(),
+            accounts,
             rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
             told: security::records::Told::default(),

@@ -7,6 +7,7 @@
 use core::cmp::Reverse;
 
 use abi::{BOOT_UNTYPED_MAX, BootPage, Level};
+use kern_base::accounts::Accounts;
 use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, CpuPair};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
@@ -44,6 +45,8 @@ pub struct Made {
 }
 
 static KERNEL: Once<Kernel<Pc>> = Once::new();
+
+static ACCOUNTS: Accounts = Accounts::new();
 
 /// Returns the portable kernel. The block of every entry shows that it exists.
 #[inline(always)]
@@ -166,7 +169,7 @@ pub fn make() -> Option<Made> {
     // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
     let frames = make_frames()?;
-    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, frames));
+    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, frames, &ACCOUNTS));
     if log::is_on(Level::Debug) {
         kernel.log_events();
     }

@@ -406,8 +406,8 @@ pub struct SchedInfo {
 
 impl SchedControl {
     /// Lets another SchedControl allow priorities up to `ceiling` on CPUs that this one covers: the
-    /// bits of `cpus`, of which bit 0 is the CPU `first`, a multiple of 64. If this one has room for
-    /// budgets, the other shares it.
+    /// bits of `cpus`, of which bit 0 is the CPU `first`, a multiple of 64. If this one has room
+    /// for budgets, the other shares it.
     pub fn allow(&self, other: &SchedControl, ceiling: u8, first: u32, cpus: u64) -> Result<()> {
         self.allow_within(other, ceiling, first, cpus, 0)
     }

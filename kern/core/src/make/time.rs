@@ -53,12 +53,10 @@ fn check_budget(budget: u64, period: u64) -> Result<()> {
     refuse_if(!(budget..=PERIOD_MAX).contains(&period), Refusal::argument(5))
 }
 
-/// Refuses a priority above a SchedControl's ceiling. Returns what the SchedControl allows.
-#[inline(always)]
-fn check_ceiling(control: &SchedControl, priority: u8) -> Result<Bound> {
-    let bound = control.bound().ok_or(NOT_COVERED)?;
-    refuse_if(priority > bound.ceiling, Refusal::new(Error::OverLimit, u64::from(bound.ceiling)))?;
-    Ok(bound)
+/// Refuses a priority above a SchedControl's ceiling.
+fn check_ceiling(control: &SchedControl, priority: u8) -> Result<()> {
+    let ceiling = control.ceiling().ok_or(NOT_COVERED)?;
+    refuse_if(priority > ceiling, Refusal::new(Error::OverLimit, u64::from(ceiling)))
 }
 
 impl<'k, M: Machine> Make<'k, M> {
@@ -69,9 +67,9 @@ impl<'k, M: Machine> Make<'k, M> {
         let ceiling = priority_of(args.a2)?;
         let first = usize::try_from(args.a3).ok().filter(|first| first.is_multiple_of(64));
         let first = first.and_then(CpuId::new).ok_or(Refusal::argument(3))?;
-        let by_bound = check_ceiling(by.get(), ceiling)?;
+        check_ceiling(by.get(), ceiling)?;
         refuse_if(args.a4 & !by.get().word(first) != 0, NOT_COVERED)?;
-        let opening = self.time().account_for(by_bound, to.get(), args.a5)?;
+        let opening = self.time().account_for(by.get(), to.get(), args.a5)?;
         let bound = Bound { ceiling, account: opening.account };
         let extended = to.get().extend(bound, first, args.a4);
         self.time().is_extended(opening, to.get(), extended == Ok(true));
@@ -85,14 +83,14 @@ impl<'k, M: Machine> Make<'k, M> {
         let control = self.caps().operand::<SchedControl, { Op::SchedConfigure as u8 }, 0>(me, args.cap())?;
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 1>(me, args.cap1())?;
         let (settings, seen) = settings_of(args)?;
-        let bound = check_ceiling(control.get(), settings.priority)?;
+        check_ceiling(control.get(), settings.priority)?;
         let Some(here) = self.open_time(sc) else {
             let request = Request::Configure { sc: sc.ptr(), control: control.ptr() };
             let to = sc.get().hot.mail_target(self.pin());
             return Err(self.outbox().ask_with(me, to, request, settings.to_words(seen)));
         };
         self.check_seen(here, seen)?;
-        self.admit(here, control.get(), bound, settings)?;
+        self.admit(here, control.get(), settings)?;
         write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.configure(here, settings);
         Ok(Answer::Settled)
@@ -107,17 +105,34 @@ impl<'k, M: Machine> Make<'k, M> {
         refuse_if(seen.0 != has || !sc.state.is_watched(), Refusal::new(Error::Stale, u64::from(has)))
     }
 
-    /// Lets a SchedContext run on the CPUs that a SchedControl covers. If the context is in use,
-    /// its CPUs stay, and the SchedControl must cover them. Takes the room for its budget.
-    fn admit(self, sc: OpenTime<'k>, by: &SchedControl, bound: Bound, settings: Settings) -> Result<()> {
-        let (cpus, count) = (by.cpus(), self.k.cpu_count());
-        let is_used = !(sc.owner.is_null() && sc.task.is_null());
-        refuse_if(is_used && !sc.state.runs_within(cpus, count), NOT_COVERED)?;
-        self.time().pay(sc, by, bound, settings)?;
-        if !is_used {
-            sc.state.set_cpus(cpus, count);
+    /// Lets a SchedContext be set by a SchedControl: takes room for its budget, if the SchedControl
+    /// has an account, and the CPUs.
+    #[inline(always)]
+    fn admit(self, sc: OpenTime<'k>, by: &SchedControl, settings: Settings) -> Result<()> {
+        if by.has_account() || sc.paid.account.get().is_some() {
+            self.pay(sc, by, settings)?;
         }
-        Ok(())
+        self.take_cpus(sc, by)
+    }
+
+    /// Takes room for the budget of a SchedContext, if it may have the SchedControl's CPUs.
+    #[cold]
+    #[inline(never)]
+    fn pay(self, sc: OpenTime<'k>, by: &SchedControl, settings: Settings) -> Result<()> {
+        let is_used = !(sc.owner.is_null() && sc.task.is_null());
+        refuse_if(is_used && !sc.state.runs_within(by.cpus(), self.k.cpu_count()), NOT_COVERED)?;
+        self.time().pay(sc, by, settings)
+    }
+
+    /// Lets a SchedContext run on the CPUs that a SchedControl covers. If the context is in use,
+    /// its CPUs stay, and the SchedControl must cover them.
+    fn take_cpus(self, sc: OpenTime<'k>, control: &SchedControl) -> Result<()> {
+        let (cpus, count) = (control.cpus(), self.k.cpu_count());
+        if sc.owner.is_null() && sc.task.is_null() {
+            sc.state.set_cpus(cpus, count);
+            return Ok(());
+        }
+        refuse_if(!sc.state.runs_within(cpus, count), NOT_COVERED)
     }
 
     /// Sets a SchedContext, and lets the task run that is the best by then.
@@ -188,7 +203,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.note_work(CONFIGURE_WORK);
         let (settings, seen) = Settings::from_words(words);
         self.check_seen(sc, seen)?;
-        self.admit(sc, by, by.bound().ok_or(NOT_COVERED)?, settings)?;
+        self.admit(sc, by, settings)?;
         self.configure(sc, settings);
         Ok(Answer::DONE)
     }

@@ -3,8 +3,8 @@
 //!
 //! A SchedControl with an account gives CPU time with a budget only, and all SchedContexts that
 //! have the account have at most its room. A SchedContext keeps its share until it is set by
-//! another SchedControl, or ends. What it gives back in the middle of a window is free when the
-//! window ends ([`sched::room`]).
+//! another SchedControl, or ends. What it gives back is owed until it has paid for what was used
+//! ([`sched::room`]).
 
 use abi::Error;
 use abi::time::{WHOLE_CPU, room_left};
@@ -12,9 +12,11 @@ use kern_base::accounts::AccountId;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, Settings};
-use kern_base::sched_control::{Bound, SchedControl};
-use sched::{Budget, Return, Share, share_of};
+use kern_base::sched_control::SchedControl;
+use sched::{Budget, Share};
 use smp::cpu::MAX_CPUS;
+use smp::sync::Ordering::SeqCst;
+use smp::sync::fence;
 
 use crate::rooms::Time;
 use crate::{Refusal, Result, refuse_if};
@@ -29,14 +31,15 @@ pub struct Opening {
 impl<'k, M: Machine> Time<'k, M> {
     /// Returns the account for a SchedControl that is extended by another one: that of the other
     /// one; or if that has none, one with this room, in ten-thousandths of a CPU; 0: none.
-    /// Errors: BadArgument, BadState (it has other room), Full (there are too many accounts).
-    pub fn account_for(self, by: Bound, to: &SchedControl, room: u64) -> Result<Opening> {
+    /// Errors: BadArgument, BadState (it has other room), Full (there are too many accounts),
+    /// Dying.
+    pub fn account_for(self, by: &SchedControl, to: &SchedControl, room: u64) -> Result<Opening> {
         let has = to.bound();
-        if let Some(account) = by.account {
+        if let Some(account) = by.bound().and_then(|bound| bound.account) {
             refuse_if(room != 0, Refusal::argument(5))?;
             let is_reserved = has.is_none();
             if is_reserved {
-                self.k.accounts.join(account);
+                self.join(account, by)?;
             }
             return Ok(Opening { account: Some(account), is_reserved });
         }
@@ -46,14 +49,26 @@ impl<'k, M: Machine> Time<'k, M> {
         let size = Share::try_from(room).ok().filter(|_| room <= WHOLE_CPU * MAX_CPUS as u64);
         let size = size.ok_or(Refusal::argument(5))?;
         let Some(has) = has else {
-            let opened = self.k.accounts.open(size, self.cpu, self.k.machine.now());
-            return Ok(Opening { account: Some(opened.ok_or(Error::Full)?), is_reserved: true });
+            let opened = self.k.accounts.open(size, self.cpu).ok_or(Error::Full)?;
+            return Ok(Opening { account: Some(opened), is_reserved: true });
         };
-        let same = has.account.filter(|account| self.k.accounts.room(*account, self.cpu).size() == size);
+        let same = has.account.filter(|account| self.k.accounts.size(*account, self.cpu) == size);
         match same {
             Some(account) => Ok(Opening { account: Some(account), is_reserved: false }),
             None => Err(Refusal::new(Error::BadState, u64::from(has.ceiling))),
         }
+    }
+
+    /// Counts one more SchedControl in the account of another one.
+    /// Errors: Dying: the account may be another one by now.
+    fn join(self, account: AccountId, by: &SchedControl) -> Result<()> {
+        self.k.accounts.join(account);
+        fence(SeqCst);
+        if by.header.has_flag(FLAG_DYING) {
+            self.k.accounts.leave(account);
+            return Err(Error::Dying.into());
+        }
+        Ok(())
     }
 
     /// Ends what [`Time::account_for`] began: the SchedControl is extended for the first time, or
@@ -78,50 +93,27 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Takes from the account of a SchedControl what the new budget of a SchedContext needs, and
     /// gives back what the context had.
     /// Errors: OverLimit (there is less room, or no budget), Dying.
-    #[inline(always)]
-    pub fn pay(self, sc: OpenTime<'k>, by: &SchedControl, bound: Bound, settings: Settings) -> Result<()> {
-        if bound.account.is_none() && sc.paid.account.get().is_none() {
-            return Ok(());
-        }
-        self.pay_from(sc, by, bound.account, settings)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn pay_from(
-        self,
-        sc: OpenTime<'k>,
-        by: &SchedControl,
-        account: Option<AccountId>,
-        settings: Settings,
-    ) -> Result<()> {
-        let Some(account) = account else {
+    pub fn pay(self, sc: OpenTime<'k>, by: &SchedControl, settings: Settings) -> Result<()> {
+        let Some(account) = by.bound().and_then(|bound| bound.account) else {
             self.give_share_back(sc);
             return Ok(());
         };
-        let now = self.k.machine.now();
+        // So that what runs has used what it has.
+        self.charge();
         let budget = Budget { ticks: settings.budget, period: settings.period };
         let paid = &sc.paid;
         let is_same = paid.account.get() == Some(account);
-        let mut locked = self.k.accounts.room(account, self.cpu);
-        refuse_if(by.header.has_flag(FLAG_DYING), Error::Dying)?;
-        let mut room = *locked;
-        let limit = |free: Share| Refusal::new(Error::OverLimit, room_left(free.into()));
-        refuse_if(budget.ticks == 0, limit(room.free(now)))?;
-        let share = share_of(budget);
-        if is_same {
-            // The present window goes on if the next ones are as long. If not, another one begins:
-            // then nothing is kept of what was taken for this one.
-            let kept = if sc.state.period() == budget.period { paid.share.get().min(share) } else { 0 };
-            room.give_back(Return { share: paid.share.get() - kept, until: sc.state.window_ends() }, now);
-            room.take(share - kept, now).map_err(limit)?;
-        } else {
-            room.take(share, now).map_err(limit)?;
-        }
-        *locked = room;
-        drop(locked);
+        let has = if is_same { paid.share.get() } else { 0 };
+        let until = sc.state.paid_until(0, self.k.machine.now());
+        let share = self.k.accounts.change(account, self.cpu, |room| {
+            let is_dying = by.header.has_flag(FLAG_DYING) || sc.get().header.has_flag(FLAG_DYING);
+            refuse_if(is_dying, Error::Dying)?;
+            let now = self.k.machine.now();
+            refuse_if(budget.ticks == 0, no_room(room.free(now)))?;
+            room.change(&sc.state, has, budget, now).map_err(no_room)
+        })?;
         if !is_same {
-            self.give_share_back(sc);
+            self.give_back_until(sc, until);
         }
         paid.account.set(Some(account));
         paid.share.set(share);
@@ -129,11 +121,24 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Gives back what a SchedContext has of an account.
+    pub fn give_share_back(self, sc: OpenTime<'k>) {
+        if sc.paid.account.get().is_some() {
+            self.charge();
+            self.give_back_until(sc, sc.state.paid_until(0, self.k.machine.now()));
+        }
+    }
+
+    /// Gives back what a SchedContext has of an account. It is owed until then.
     #[cold]
     #[inline(never)]
-    pub fn give_share_back(self, sc: OpenTime<'k>) {
+    fn give_back_until(self, sc: OpenTime<'k>, until: u64) {
         let Some(account) = sc.paid.account.take() else { return };
-        let back = Return { share: sc.paid.share.take(), until: sc.state.window_ends() };
-        self.k.accounts.room(account, self.cpu).give_back(back, self.k.machine.now());
+        let share = sc.paid.share.take();
+        self.k.accounts.change(account, self.cpu, |room| room.give_back(share, until, self.k.machine.now()));
     }
+}
+
+/// Returns the refusal of a budget that needs more room than there is.
+fn no_room(free: Share) -> Refusal {
+    Refusal::new(Error::OverLimit, room_left(free.into()))
 }

@@ -1,10 +1,10 @@
 //! The arguments of an operation: mostly capabilities that the process has, sometimes any values.
 
 use abi::membership::watch;
+use abi::time::WHOLE_CPU;
 use abi::{
     Cap, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, Grant, MEMBER_RIGHTS, ObjType, Op, PageMode,
 };
-use abi::time::WHOLE_CPU;
 use abi::{LockWord, PERIOD_MAX, PageRange, Rights, Target, TaskId};
 use confine::Picture;
 use snapshot::Task;

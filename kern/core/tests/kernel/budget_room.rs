@@ -3,10 +3,11 @@
 use abi::time::{WHOLE_CPU, room_left};
 use abi::{Cap, Error, ObjType, Op};
 use kern_base::limits::ACCOUNTS;
+use kern_base::task::State;
 
 use crate::scene::Scene;
 use crate::world::make::{CONTROL, at};
-use crate::world::{Tcb, World, check};
+use crate::world::{Regs, Tcb, World, check};
 
 const PERIOD: u64 = 100_000;
 const SLICE: u64 = 1_000;
@@ -63,7 +64,8 @@ fn budgets_share_the_room() {
     check::all(&s.w);
     // Where the time is does not matter.
     start(&mut s, times[0]);
-    assert_eq!(set(&mut s.w, 0, by, times[0], PERIOD / 5 + PERIOD / 100, PERIOD), no_room(0));
+    let more = PERIOD / 5 + PERIOD / 100;
+    assert_eq!(set(&mut s.w, 0, by, times[0], more, PERIOD), no_room(2_000), "what it has");
     assert_eq!(set(&mut s.w, 1, by, times[0], PERIOD / 10, PERIOD), Ok(()));
     check::all(&s.w);
 }
@@ -99,7 +101,10 @@ fn what_is_given_back_is_free_when_its_window_ends() {
         s.w.advance(PERIOD * 3 / 4);
         s.w.event(1);
         let refused = turn(&mut s, by, time);
-        assert!(matches!(refused, Err((Error::OverLimit, left)) if left < room_left(HALF)), "{n}: {refused:?}");
+        assert!(
+            matches!(refused, Err((Error::OverLimit, left)) if left < room_left(HALF)),
+            "{n}: {refused:?}"
+        );
         check::all(&s.w);
         s.w.advance(PERIOD);
         s.w.event(1);
@@ -160,8 +165,6 @@ fn accounts_are_used_again() {
     check::all(&s.w);
     assert_eq!(allow(&mut s.w, CONTROL, new, 1), Err((Error::Full, 0)), "the context has its share");
     s.delete(time);
-    assert_eq!(allow(&mut s.w, CONTROL, new, 1), Err((Error::Full, 0)), "its window is not over");
-    s.w.advance(PERIOD);
     assert_eq!(allow(&mut s.w, CONTROL, new, 1), Ok(()));
     check::all(&s.w);
     s.w.must(0, Op::CapRevoke, &[at(new)]);
@@ -172,5 +175,48 @@ fn accounts_are_used_again() {
     for _ in 0..ACCOUNTS {
         control(&mut s, WHOLE_CPU);
     }
+    check::all(&s.w);
+}
+
+/// A context ends on its own CPU before the deletion that ends it is over on another one. Nobody
+/// would give back what it takes in between.
+#[test]
+fn a_context_that_has_ended_takes_nothing() {
+    let mut refused = 0;
+    for steps in 0..8 {
+        let mut s = Scene::new(2);
+        let (by, time) = (control(&mut s, HALF), inert(&mut s));
+        set(&mut s.w, 0, by, time, PERIOD / 4, PERIOD).expect("it is free");
+        s.w.begin(1, Regs::op(Op::CapDelete, &[at(time)]));
+        (0..steps).for_each(|_| _ = s.w.step(1) | s.w.step(0));
+        refused += u32::from(set(&mut s.w, 0, by, time, PERIOD / 2, PERIOD) == Err((Error::Dying, 0)));
+        assert_eq!(s.w.finish(1).error(), None);
+        s.w.run();
+        check::all(&s.w);
+    }
+    assert!(refused > 0, "no step was between");
+}
+
+/// A budget that is raised at the end of its window, and lowered when the window is over, is the
+/// greater one for a whole period.
+#[test]
+fn a_budget_that_is_raised_lasts_from_then_on() {
+    let mut s = Scene::new(2);
+    let (by, time) = (control(&mut s, HALF), inert(&mut s));
+    set(&mut s.w, 0, by, time, 1_000, PERIOD).expect("it is free");
+    let task = start(&mut s, time);
+    s.w.advance(1_000);
+    s.w.event(1);
+    assert_eq!(task.state(), State::Exhausted);
+    s.w.advance(PERIOD * 9 / 10 - 1_000);
+    set(&mut s.w, 0, by, time, PERIOD / 2, PERIOD).expect("there is room");
+    s.w.run();
+    assert!(s.w.runs(1, &task));
+    s.w.advance(PERIOD / 2);
+    s.w.event(1);
+    assert_eq!(task.state(), State::Exhausted, "also when the first window would have been over");
+    set(&mut s.w, 0, by, time, 1_000, PERIOD).expect("it is less");
+    let other = inert(&mut s);
+    assert!(set(&mut s.w, 0, by, other, PERIOD / 2, PERIOD).is_err());
     check::all(&s.w);
 }

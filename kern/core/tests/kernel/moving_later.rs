@@ -171,7 +171,8 @@ fn the_last_order_counts() {
     let (client, _) = s.running(HOME, 20);
     let before = places(&mut s.w);
     s.w.does_and_run(&client, call(target));
-    for (cpu, later) in [(FAR, true), (THIRD, true), (HOME, false), (THIRD, true), (THIRD, true), (FAR, true)] {
+    for (cpu, later) in [(FAR, true), (THIRD, true), (HOME, false), (THIRD, true), (THIRD, true), (FAR, true)]
+    {
         assert_eq!(is_later(&mut s.w, &client, cpu), later, "to {cpu}");
         let mut now = before;
         now[cpu] += u64::from(later);

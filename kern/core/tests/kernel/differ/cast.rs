@@ -2,8 +2,8 @@
 //! meet, and capabilities of these objects, some with fewer rights. Process 1 makes it by system
 //! calls, which are also made on the model.
 
-use abi::time::WHOLE_CPU;
 use abi::events::{CELLS_LOG2_MIN, PoolSize};
+use abi::time::WHOLE_CPU;
 use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
 use model::{Id, Place};

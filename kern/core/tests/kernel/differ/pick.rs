@@ -4,8 +4,8 @@
 use abi::audit::LABELS;
 use abi::events::PoolSize;
 use abi::membership::{SEEN_AS_ADDER, watch};
-use abi::{BUDGET_MIN, Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op};
 use abi::time::WHOLE_CPU;
+use abi::{BUDGET_MIN, Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op};
 use abi::{PERIOD_MAX, Rights, Target};
 use model::growth::Reach;
 use model::object::{Mapping, State};
@@ -203,13 +203,18 @@ impl Pair {
     /// along, or which task gets it after a change: so no operation touches time that is in use,
     /// and no task gives up its own.
     pub fn is_clear(&self, me: Id, op: Op, args: &Args) -> bool {
-        let is_used = |position: usize| {
-            let time = self.model.find_any(me, args.cap(position)).ok();
-            time.is_some_and(|it| match &self.model.objects[it.object.0].kind {
-                Kind::SchedContext(time) => time.owner.is_some() || time.left,
-                _ => false,
-            })
+        let time = |position: usize| {
+            let time = self.model.find_any(me, args.cap(position)).ok()?;
+            match &self.model.objects[time.object.0].kind {
+                Kind::SchedContext(time) => Some(time),
+                _ => None,
+            }
         };
+        let is_used = |position| time(position).is_some_and(|time| time.owner.is_some() || time.left);
+        // The model does not know what was used of a budget, and so what is owed to an account. So
+        // none of those that have an account is ever used.
+        let has_account = |position| time(position).is_some_and(|time| time.account.is_some());
+        let had_budget = |position| time(position).is_some_and(|time| time.budget != 0);
         let ends = matches!(
             op,
             Op::TaskKill
@@ -223,13 +228,14 @@ impl Pair {
             return false;
         }
         match op {
-            Op::SchedInfo | Op::SchedBind => !is_used(0),
+            Op::SchedInfo => !is_used(0),
+            Op::SchedBind => !is_used(0) && !has_account(0),
             // The model does not know on which CPU the time is.
             Op::SchedWatch => {
                 let first = self.model.watch.get(&0);
                 (1..self.model.cpus).all(|cpu| self.model.watch.get(&cpu) == first)
             }
-            Op::SchedConfigure => !is_used(1),
+            Op::SchedConfigure => !is_used(1) && (has_account(1) || !had_budget(1)),
             // A ready task may have the time of a waiting caller, or of one that died. Its own may
             // be on another CPU with a call that was cancelled.
             Op::TaskMove => {

@@ -97,17 +97,17 @@ pub fn violations(world: &World) -> Vec<String> {
     })
 }
 
-/// Checks the accounts of CPU time: the shares of all contexts are what is used of the room, and
-/// the SchedControls are counted.
+/// Checks the accounts of CPU time: the shares of all contexts are what is used of the room, which
+/// is not more than there is, and all users are counted.
 fn wrong_accounts(world: &World, snapshot: &Snapshot) -> Vec<String> {
     let accounts = world.k.accounts.survey(world.look(0).cpu);
-    let wrong = accounts.filter_map(|(number, controls, room)| {
+    let wrong = accounts.filter_map(|(number, users, room)| {
         let shares = snapshot.contexts.iter().filter(|it| it.account == number).map(|it| it.share);
         let counted = snapshot.controls.iter().filter(|it| it.account == number).count();
-        let (used, counted) = (shares.sum::<u32>(), counted as u32);
-        (used != room.used() || used > room.size() || counted != controls).then(|| {
-            format!("account {number}: {used} of {room:?} used, and {counted} of {controls} SchedControls")
-        })
+        let used = shares.sum::<u32>();
+        let counted = counted as u32 + u32::from(used != 0);
+        (used != room.used() || room.taken() > room.size() || counted != users)
+            .then(|| format!("account {number}: {used} of {room:?} used, and {counted} of {users} users"))
     });
     wrong.collect()
 }

@@ -18,6 +18,7 @@ pub mod make;
 pub mod stop;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
+use kern_base::accounts::Accounts;
 use kern_base::cpu::{CpuBlock, CpuPair};
 use kern_base::phys::Phys;
 use std::ops::Range;
@@ -259,7 +260,9 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
     };
     let frames = FrameTable::new(memory.iter().map(range).collect::<Option<Vec<_>>>()?);
     let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
-    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, frames))?.get())
+    let accounts = Box::leak(Box::new(Accounts::new()));
+    let kernel = Kernel::new(Fake::default(), blocks, frames, accounts);
+    Some(piece.emplace(host_test::pin(0), kernel)?.get())
 }
 
 impl World {
