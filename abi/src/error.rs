@@ -130,7 +130,7 @@ errors! {
     /// object's in the lower.
     Forbidden = 35, blame Caller;
     /// The SchedControl does not allow it; detail: the highest priority that it allows, or all ones
-    /// if it does not cover the CPU, or the [room](crate::time::room_left) for this budget.
+    /// if it does not cover the CPU, or the room for this budget (`time::room_left`).
     OverLimit = 36, blame Caller;
     /// The SchedContext has changed since the caller has seen it; detail: its sequence number.
     Stale = 37, blame State;
