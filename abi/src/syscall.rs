@@ -428,8 +428,9 @@ operations! { ($)
     /// With a budget, it runs for so long at most in each window. The first window begins now; if
     /// the period stays as it was, the present window goes on. When the budget is used up, the
     /// task goes on with the time of a caller that waits for it, or with its own, or rests until
-    /// the next window. If the SchedControl has room, there is a budget, and room for it; and a
-    /// budget that is raised begins a window, in which counts what was used of the last one.
+    /// the next window. If the SchedControl has room, there must be a budget, and room for it. If
+    /// the budget's share of the room is raised, a window begins, in which counts what was used and
+    /// is not paid for.
     ///
     /// In: rdi = SchedControl that allows the priority; rsi = SchedContext; rdx = priority, 0 to
     /// 255, and perhaps a sequence number ([`Seen`](crate::status::Seen)); r8 = slice in TSC ticks,

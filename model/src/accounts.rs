@@ -73,11 +73,11 @@ impl Model {
         let it = self.sched_context(time).clone();
         let limit = |free| Refusal::new(Error::OverLimit, room_left(free));
         let free = self.free_room(account);
-        if budget == 0 {
-            return Err(limit(free));
-        }
         if self.is_dying(time) {
             return Err(Error::Dying.into());
+        }
+        if budget == 0 {
+            return Err(limit(free));
         }
         let share = share_of(budget, period);
         let had = if it.account == Some(account) { it.share } else { 0 };

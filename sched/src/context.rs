@@ -88,6 +88,15 @@ pub struct Budget {
     pub period: u64,
 }
 
+/// What a context has used of the budget of a window.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Used {
+    /// So many ticks, with what it owed when the window began.
+    pub ticks: u64,
+    /// When the window began.
+    pub since: u64,
+}
+
 /// The present window of a context with a budget.
 struct Window {
     ends: Cell<u64>,
@@ -360,31 +369,33 @@ impl<T> ScState<T> {
         window.ends.set((ends + over * period).saturating_add(period).min(NEVER - 1));
     }
 
+    /// Returns what the context has used of the budget of its present window.
+    /// Requires: the context does not run.
+    pub fn used_at(&self, now: u64) -> Used {
+        if !self.has_budget() {
+            return Used::default();
+        }
+        self.enter_window(now);
+        let ticks = self.consumed().wrapping_sub(self.window.began_at.get());
+        Used { ticks, since: self.window.ends.get().saturating_sub(self.period()) }
+    }
+
     /// Lets the present window of a context with a budget last for a whole period from `now` on.
-    /// What was used of it stays used.
+    /// What was used stays used, less what the budget has paid for in the time that has passed.
     /// Requires: the context does not run.
     pub fn restart_window(&self, now: u64) {
-        self.enter_window(now);
+        let Used { ticks, since } = self.used_at(now);
+        let passed = u128::from(now.saturating_sub(since));
+        let paid = u128::from(self.budget()) * passed / u128::from(self.period().max(1));
+        let left = ticks.saturating_sub(u64::try_from(paid).unwrap_or(NEVER));
+        self.window.began_at.set(self.consumed().wrapping_sub(left));
         self.window.ends.set(now.saturating_add(self.period()).min(NEVER - 1));
     }
 
-    /// Returns until when a budget has to last that pays for what the context has used in its
-    /// present window, if `kept` ticks of that are paid for in another way. 0: nothing is left to
-    /// be paid, or it has no budget.
-    /// Requires: the context does not run.
-    pub fn paid_until(&self, kept: u64, now: u64) -> u64 {
-        if !self.has_budget() {
-            return 0;
-        }
-        self.enter_window(now);
-        let used = self.consumed().wrapping_sub(self.window.began_at.get());
-        let (excess, part) = (used.saturating_sub(kept), self.budget().saturating_sub(kept));
-        if excess == 0 || part == 0 {
-            return 0;
-        }
-        let lasts = (u128::from(excess) * u128::from(self.period())).div_ceil(u128::from(part));
-        let began = self.window.ends.get() - self.period().min(self.window.ends.get());
-        began.saturating_add(u64::try_from(lasts).unwrap_or(NEVER)).min(NEVER - 1)
+    /// Takes off what the context has used in its present window what is paid for in another way.
+    /// Requires: it has used so much.
+    pub fn take_off(&self, ticks: u64) {
+        self.window.began_at.set(self.window.began_at.get().wrapping_add(ticks));
     }
 
     /// Computes when a context with a budget has to be looked at, if it starts now.

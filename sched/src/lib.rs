@@ -26,7 +26,7 @@ pub mod prio_list;
 pub mod room;
 pub mod run_queue;
 
-pub use context::{Budget, ENDLESS, NEVER, ScState};
+pub use context::{Budget, ENDLESS, NEVER, ScState, Used};
 pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, Expired, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
 pub use room::{Room, Share, share_of};

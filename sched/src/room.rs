@@ -6,21 +6,20 @@
 //!
 //! A context may use its whole budget at the beginning of a window, and give its share back then.
 //! If the share were free immediately, the next context could do the same, and all of them together
-//! would have many times the room. So a share is *owed* for as long as the budget takes to pay for
-//! what was used ([`ScState::paid_until`]): what was not used costs nothing, and what was used
-//! beyond the budget costs more. For the same reason a window starts again when its budget is
-//! raised: who raises it at the end of a window would get for a moment what is a budget for a
-//! period.
+//! would have many times the room. So a share is *owed* for as long as it takes to pay for what was
+//! used: what was not used costs nothing, and what was used beyond the budget costs more. For the
+//! same reason a window starts again when its share is raised: if not, who raises it at the end of
+//! a window would get for a moment what is a budget for a period.
 //!
-//! A room keeps one sum of what is owed, and the latest of these ends: it may have less to give
-//! than it could, never more.
+//! A room keeps one sum of what is owed, and one time until when. When more comes, the sum is owed
+//! for as long as all of it would be in turn. So in the long run the room gives what it has.
 //!
 //! # Invariants
 //! - The shares of all contexts and what is owed are at most the size of the room.
 
 use abi::time::WHOLE_CPU;
 
-use crate::context::{Budget, ScState};
+use crate::context::{Budget, NEVER, ScState, Used};
 
 /// A part of a CPU's time, in ten-thousandths; also the sum of parts of several CPUs.
 pub type Share = u32;
@@ -80,13 +79,21 @@ impl Room {
         Ok(())
     }
 
-    /// Gives a share back at the time `now`, which is owed until then.
-    pub fn give_back(&mut self, share: Share, until: u64, now: u64) {
+    /// Gives a share back at the time `now`. It is owed until it has paid for what was used.
+    pub fn give_back(&mut self, share: Share, used: Used, now: u64) {
         self.free(now);
         self.used -= share;
-        if share != 0 && until > now {
-            self.owed_until = if self.owed == 0 { until } else { self.owed_until.max(until) };
+        if share == 0 {
+            return;
+        }
+        let lasts = (u128::from(used.ticks) * u128::from(WHOLE_CPU)).div_ceil(u128::from(share));
+        let left = (u128::from(used.since) + lasts).saturating_sub(now.into());
+        if left != 0 {
+            let before = u128::from(self.owed_until.saturating_sub(now)) * u128::from(self.owed);
+            let all = left * u128::from(share) + before;
             self.owed += share;
+            let until = u128::from(now) + all.div_ceil(u128::from(self.owed));
+            self.owed_until = u64::try_from(until).unwrap_or(NEVER);
         }
     }
 
@@ -104,13 +111,20 @@ impl Room {
         let share = share_of(budget);
         let window_goes_on = sc.has_budget() && sc.period() == budget.period;
         let kept = if window_goes_on { has.min(share) } else { 0 };
-        let paid = if kept == 0 { 0 } else { budget.ticks };
+        let mut used = sc.used_at(now);
+        used.ticks = used.ticks.saturating_sub(if kept == 0 { 0 } else { budget.ticks });
         let mut room = *self;
-        room.give_back(has - kept, sc.paid_until(paid, now), now);
+        room.give_back(has - kept, used, now);
         room.take(share - kept, now).map_err(|free| free + kept)?;
         *self = room;
-        if window_goes_on && share > kept {
-            sc.restart_window(now);
+        if window_goes_on {
+            // What was used before it came here, or is owed, is paid for elsewhere.
+            if kept < has || has == 0 {
+                sc.take_off(used.ticks);
+            }
+            if share > kept {
+                sc.restart_window(now);
+            }
         }
         Ok(share)
     }
@@ -138,31 +152,35 @@ mod tests {
         let mut room = Room::new(100);
         assert_eq!(room.take(60, 0), Ok(()));
         assert_eq!(room.take(41, 0), Err(40));
-        room.give_back(60, 1_000, 10);
+        // A hundredth of a CPU pays for one tick in a hundred.
+        let used = |ticks, since| Used { ticks, since };
+        room.give_back(60, used(6, 0), 10);
         assert_eq!((room.free(999), room.take(40, 999)), (40, Ok(())));
-        room.give_back(40, 900, 999);
+        room.give_back(40, used(3, 200), 999);
         assert_eq!(room.free(999), 40, "that was paid for");
-        room.give_back(0, 5_000, 999);
+        room.give_back(0, used(50, 900), 999);
         assert_eq!(room.free(1_000), 100);
-        // What is owed at the same time is owed until the later end.
+        // What is owed at the same time is owed until all of it is paid for.
         room.take(100, 1_000).expect("it is free");
-        room.give_back(50, 3_000, 1_500);
-        room.give_back(50, 2_000, 1_500);
-        assert_eq!((room.free(2_999), room.free(3_000)), (0, 100));
-        // And an end that is long past does not count.
-        room.take(10, 5_000).expect("it is free");
-        room.give_back(10, 6_000, 5_000);
-        assert_eq!((room.free(5_999), room.free(6_000)), (90, 100));
+        room.give_back(20, used(2, 1_000), 1_000);
+        room.give_back(80, used(12, 1_000), 1_000);
+        assert_eq!((room.free(2_399), room.free(2_400)), (0, 100));
+        // What was not used is free, and what was used for long holds little.
+        room.take(100, 5_000).expect("it is free");
+        room.give_back(50, used(0, 5_000), 5_000);
+        assert_eq!(room.free(5_000), 50);
+        room.give_back(1, used(100, 5_000), 5_000);
+        assert_eq!((room.free(1_004_999), room.free(1_005_000)), (50, 51));
     }
 
     #[test]
     fn an_older_time_changes_nothing_back() {
         let mut room = Room::new(100);
         room.take(60, 0).expect("it is free");
-        room.give_back(60, 1_000, 0);
+        room.give_back(60, Used { ticks: 6, since: 0 }, 0);
         assert_eq!(room.take(100, 1_000), Ok(()));
         assert_eq!(room.free(999), 0);
-        room.give_back(10, 3_000, 999);
-        assert_eq!((room.free(2_000), room.free(3_000)), (0, 10));
+        room.give_back(10, Used { ticks: 2, since: 999 }, 999);
+        assert_eq!((room.free(2_998), room.free(2_999)), (0, 10));
     }
 }

@@ -76,7 +76,7 @@ fn play(steps: &[Step]) -> (u64, u64) {
             Step::Set { which, percent, period, new: is_new } => {
                 let it = &mut all[which];
                 if is_new {
-                    room.give_back(it.share, it.state.paid_until(0, now), now);
+                    room.give_back(it.share, it.state.used_at(now), now);
                     *it = new();
                 }
                 set(&mut room, it, Budget { ticks: period * percent / 100, period }, now);
@@ -137,7 +137,7 @@ fn who_sets_its_budgets_again_and_again_gains_nothing() {
         },
         |room, all, _, now| {
             let old = &all[0];
-            room.give_back(old.share, old.state.paid_until(0, now), now);
+            room.give_back(old.share, old.state.used_at(now), now);
             all[0] = new();
             set(room, &mut all[0], Budget { ticks: PERIOD * 2 / 5, period: PERIOD }, now);
         },
@@ -164,5 +164,28 @@ fn who_sets_its_budgets_again_and_again_gains_nothing() {
         }
         let most = (now + 2 * PERIOD) * u64::from(ROOM) / WHOLE;
         assert!(used <= most && used > most / 4, "way {n}: {used} of {now}");
+    }
+}
+
+/// A policy that gives a context a little more whenever it looks, or more and less in turn: the
+/// context runs all the same.
+#[test]
+fn who_is_raised_again_and_again_goes_on() {
+    for raised in [|turn: u64| 30 + turn / 100, |turn: u64| 39 + turn % 2] {
+        let (mut room, mut now, mut used) = (Room::new(ROOM), 0, 0);
+        let mut it = new();
+        for turn in 0..1_000 {
+            set(&mut room, &mut it, Budget { ticks: PERIOD * raised(turn) / 100, period: PERIOD }, now);
+            let next = now + PERIOD / 7;
+            while now < next && it.state.rests_until(now).is_none() {
+                let until = it.state.start(now);
+                let end = until.min(next);
+                it.state.stop(until, end);
+                used += end - now;
+                now = end;
+            }
+            now = next;
+        }
+        assert!(used >= now * 28 / 100 && used <= (now + PERIOD) * 2 / 5, "{used} of {now}");
     }
 }

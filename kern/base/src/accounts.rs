@@ -83,8 +83,10 @@ impl Accounts {
         self.account(id).users.fetch_add(1, SeqCst);
     }
 
-    /// Counts one SchedControl less that has an account.
-    pub fn leave(&self, id: AccountId) {
+    /// Counts one SchedControl less that has an account. Under the room's lock: who has taken a
+    /// share there before is counted, and who comes later sees that the SchedControl is dying.
+    pub fn leave(&self, id: AccountId, by: impl Into<Holder>) {
+        let _room = self.room(id, by);
         self.account(id).users.fetch_sub(1, SeqCst);
     }
 

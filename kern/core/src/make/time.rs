@@ -121,6 +121,7 @@ impl<'k, M: Machine> Make<'k, M> {
     fn pay(self, sc: OpenTime<'k>, by: &SchedControl, settings: Settings) -> Result<()> {
         let is_used = !(sc.owner.is_null() && sc.task.is_null());
         refuse_if(is_used && !sc.state.runs_within(by.cpus(), self.k.cpu_count()), NOT_COVERED)?;
+        self.note_work(CONFIGURE_WORK);
         self.time().pay(sc, by, settings)
     }
 

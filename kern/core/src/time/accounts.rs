@@ -2,9 +2,9 @@
 //! ([`kern_base::accounts`]).
 //!
 //! A SchedControl with an account gives CPU time with a budget only, and all SchedContexts that
-//! have the account have at most its room. A SchedContext keeps its share until it is set by
-//! another SchedControl, or ends. What it gives back is owed until it has paid for what was used
-//! ([`sched::room`]).
+//! have the account have at most its room. A SchedContext keeps its share until it is set from
+//! another account, or without one, or ends. What it gives back is owed until it has paid for what
+//! was used ([`sched::room`]).
 
 use abi::Error;
 use abi::time::{WHOLE_CPU, room_left};
@@ -13,7 +13,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, Settings};
 use kern_base::sched_control::SchedControl;
-use sched::{Budget, Share};
+use sched::{Budget, Share, Used};
 use smp::cpu::MAX_CPUS;
 use smp::sync::Ordering::SeqCst;
 use smp::sync::fence;
@@ -65,7 +65,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.k.accounts.join(account);
         fence(SeqCst);
         if by.header.has_flag(FLAG_DYING) {
-            self.k.accounts.leave(account);
+            self.k.accounts.leave(account, self.cpu);
             return Err(Error::Dying.into());
         }
         Ok(())
@@ -76,7 +76,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn is_extended(self, opening: Opening, to: &SchedControl, is_first: bool) {
         let Some(account) = opening.account.filter(|_| opening.is_reserved) else { return };
         if !is_first {
-            return self.k.accounts.leave(account);
+            return self.k.accounts.leave(account, self.cpu);
         }
         if to.set_counted() {
             self.end_control(to);
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Ends the part of a dying SchedControl in its account.
     pub fn end_control(self, control: &SchedControl) {
         if let Some(account) = control.leave_account() {
-            self.k.accounts.leave(account);
+            self.k.accounts.leave(account, self.cpu);
         }
     }
 
@@ -104,7 +104,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let paid = &sc.paid;
         let is_same = paid.account.get() == Some(account);
         let has = if is_same { paid.share.get() } else { 0 };
-        let until = sc.state.paid_until(0, self.k.machine.now());
+        let used = sc.state.used_at(self.k.machine.now());
         let share = self.k.accounts.change(account, self.cpu, |room| {
             let is_dying = by.header.has_flag(FLAG_DYING) || sc.get().header.has_flag(FLAG_DYING);
             refuse_if(is_dying, Error::Dying)?;
@@ -113,7 +113,7 @@ impl<'k, M: Machine> Time<'k, M> {
             room.change(&sc.state, has, budget, now).map_err(no_room)
         })?;
         if !is_same {
-            self.give_back_until(sc, until);
+            self.owe_share(sc, used);
         }
         paid.account.set(Some(account));
         paid.share.set(share);
@@ -124,17 +124,17 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn give_share_back(self, sc: OpenTime<'k>) {
         if sc.paid.account.get().is_some() {
             self.charge();
-            self.give_back_until(sc, sc.state.paid_until(0, self.k.machine.now()));
+            self.owe_share(sc, sc.state.used_at(self.k.machine.now()));
         }
     }
 
-    /// Gives back what a SchedContext has of an account. It is owed until then.
+    /// Gives back what a SchedContext has of an account, and has used.
     #[cold]
     #[inline(never)]
-    fn give_back_until(self, sc: OpenTime<'k>, until: u64) {
+    fn owe_share(self, sc: OpenTime<'k>, used: Used) {
         let Some(account) = sc.paid.account.take() else { return };
         let share = sc.paid.share.take();
-        self.k.accounts.change(account, self.cpu, |room| room.give_back(share, until, self.k.machine.now()));
+        self.k.accounts.change(account, self.cpu, |room| room.give_back(share, used, self.k.machine.now()));
     }
 }
 
