@@ -36,7 +36,7 @@ impl Model {
 
     /// Returns the account for the SchedControl `to`, which `by` extends with this room.
     pub(crate) fn account_for(&mut self, by: Id, to: Id, room: u64) -> Result<Option<usize>> {
-        let has = self.sched_control(to).clone();
+        let has = *self.sched_control(to);
         if let Some(account) = self.sched_control(by).account {
             return if room == 0 { Ok(Some(account)) } else { Err(Refusal::argument(5)) };
         }
@@ -70,7 +70,7 @@ impl Model {
             self.give_share_back(time);
             return Ok(());
         };
-        let it = self.sched_context(time).clone();
+        let it = self.sched_context(time);
         let limit = |free| Refusal::new(Error::OverLimit, room_left(free));
         let free = self.free_room(account);
         if self.is_dying(time) {

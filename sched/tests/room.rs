@@ -36,6 +36,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// How budgets are set, in which turn, and when.
+type Way = fn(&mut Room, &mut Vec<Timed>, u64, u64);
+
 /// A context and the share that it has.
 struct Timed {
     state: ScState<()>,
@@ -130,7 +133,7 @@ fn who_raises_its_budgets_at_the_end_of_windows_gains_nothing() {
 /// in turn with other contexts.
 #[test]
 fn who_sets_its_budgets_again_and_again_gains_nothing() {
-    let ways: [fn(&mut Room, &mut Vec<Timed>, u64, u64); 3] = [
+    let ways: [Way; 3] = [
         |room, all, turn, now| {
             let period = PERIOD + turn % 2;
             set(room, &mut all[0], Budget { ticks: period * 2 / 5, period }, now);

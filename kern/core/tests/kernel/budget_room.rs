@@ -14,6 +14,8 @@ const SLICE: u64 = 1_000;
 const HALF: u64 = WHOLE_CPU / 2;
 
 type Refused = (Error, u64);
+/// What is done with a SchedControl and a context that it has set.
+type Turn = fn(&mut Scene, Cap, Cap) -> Result<(), Refused>;
 
 fn no_room(free: u64) -> Result<(), Refused> {
     Err((Error::OverLimit, room_left(free)))
@@ -74,7 +76,7 @@ fn budgets_share_the_room() {
 /// and nor does another context in its place.
 #[test]
 fn what_is_given_back_is_free_when_its_window_ends() {
-    let turns: [fn(&mut Scene, Cap, Cap) -> Result<(), Refused>; 4] = [
+    let turns: [Turn; 4] = [
         |s, by, time| set(&mut s.w, 0, by, time, PERIOD, 2 * PERIOD),
         |s, by, time| {
             set(&mut s.w, 0, by, time, 1_000, PERIOD).expect("it is less");
