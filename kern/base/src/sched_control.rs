@@ -47,12 +47,7 @@ pub struct Bound {
 impl Bound {
     /// What the first SchedControl of a machine allows.
     pub const ALL: Bound = Bound { ceiling: u8::MAX, account: None };
-}
 
-/// The ceiling + 1 has so many bits of a raw bound.
-const CEILING_BITS: u32 = 16;
-
-impl Bound {
     fn raw(self) -> u64 {
         let account = self.account.map_or(0, AccountId::raw);
         account << CEILING_BITS | (u64::from(self.ceiling) + 1)
@@ -62,6 +57,9 @@ impl Bound {
         Some(Bound { ceiling: ceiling_of(raw)?, account: AccountId::from_raw(raw >> CEILING_BITS) })
     }
 }
+
+/// The ceiling + 1 has so many bits of a raw bound.
+const CEILING_BITS: u32 = 16;
 
 /// Returns the ceiling of a raw bound.
 #[inline(always)]

@@ -43,17 +43,6 @@ fn rounds(number: u32) -> u64 {
     Block::at(number).note(ROUNDS).load(Relaxed)
 }
 
-/// Waits until a condition holds.
-fn until(lab: &Lab<'_>, what: &str, so: impl Fn() -> bool) -> Outcome {
-    for _ in 0..20_000 {
-        if so() {
-            return Ok(());
-        }
-        lab.sleep(200_000);
-    }
-    Err(Failure::Of(alloc::format!("never: {what}")))
-}
-
 /// Starts a worker, in a process whose faults are handled on CPU `cpu`.
 fn start_worker(lab: &mut Lab<'_>, cpu: u32, script: Script) -> Result<(Task, Place), Failure> {
     lab.busy = true;
@@ -67,7 +56,7 @@ fn another(lab: &mut Lab<'_>, place: Place, number: u32) -> Result<Task, Failure
     let task =
         lab.task(&Wanted { place, priority: 50, ..Wanted::default() }, worker, u64::from(number))?.task;
     task.resume()?;
-    until(lab, "a worker works", || rounds(number) > ENOUGH)?;
+    lab.until("a worker works", || rounds(number) > ENOUGH)?;
     Ok(task)
 }
 
@@ -107,7 +96,7 @@ fn steps(lab: &mut Lab<'_>) -> Outcome {
         let (task, _) = start_worker(lab, cpu, Script::Step)?;
         // A breakpoint at the first instruction calls the handler, which steps from there.
         stopped(lab, &task, || task.debug([code(), 0, 0, 0], 1))?;
-        until(lab, "steps", || seen(Note::Count) >= 6)?;
+        lab.until("steps", || seen(Note::Count) >= 6)?;
         let rips: alloc::vec::Vec<u64> = (0..6).map(trail).collect();
         expect_eq!(rips[..5], STARTS.map(|start| code() + start), "instruction by instruction");
         expect!(!(code()..code() + 12).contains(&rips[5]), "and out of it");
@@ -124,9 +113,9 @@ fn steps(lab: &mut Lab<'_>) -> Outcome {
 fn free_of_faults(lab: &Lab<'_>, number: u32) -> Outcome {
     // The current round ends first.
     let begun = rounds(number);
-    until(lab, "a worker works on", || rounds(number) > begun + ENOUGH)?;
+    lab.until("a worker works on", || rounds(number) > begun + ENOUGH)?;
     let (count, begun) = (seen(Note::Count), rounds(number));
-    until(lab, "a worker works on", || rounds(number) > begun + ENOUGH)?;
+    lab.until("a worker works on", || rounds(number) > begun + ENOUGH)?;
     expect_eq!(seen(Note::Count), count, "faults of a task without breakpoints");
     Ok(())
 }
@@ -140,7 +129,7 @@ fn step_by_flags(lab: &mut Lab<'_>) -> Outcome {
         regs[RegIndex::Rflags as usize] |= RFLAGS_TRAP;
         task.write_regs(&regs)
     })?;
-    until(lab, "a step", || seen(Note::Count) >= 1)?;
+    lab.until("a step", || seen(Note::Count) >= 1)?;
     expect_eq!(seen(Note::Kind), u64::from(FaultKind::Step.label()), "kind");
     free_of_faults(lab, WORKER)?;
     expect_eq!(seen(Note::Count), 1, "a step is one instruction");
@@ -157,7 +146,7 @@ fn watched_data(lab: &mut Lab<'_>) -> Outcome {
         // DR2, writes, eight bytes.
         let control = 1 << 4 | 0b1001 << 24;
         stopped(lab, &task, || task.debug([0, 0, word, 0], control))?;
-        until(lab, "hits", || seen(Note::Count) >= ENOUGH)?;
+        lab.until("hits", || seen(Note::Count) >= ENOUGH)?;
         expect_eq!(seen(Note::Kind), u64::from(FaultKind::Watch.label()), "kind");
         expect_eq!(seen(Note::Address), 1 << 2, "which of the four");
         expect_eq!(seen(Note::Rip), code() + STARTS[1], "right behind the write");
@@ -179,18 +168,18 @@ fn watched_instructions(lab: &mut Lab<'_>) -> Outcome {
     another(lab, place, other)?;
     let at = code() + STARTS[2];
     stopped(lab, &task, || task.debug([0, at, 0, 0], 1 << 2))?;
-    until(lab, "hits", || seen(Note::Count) >= ENOUGH)?;
+    lab.until("hits", || seen(Note::Count) >= ENOUGH)?;
     expect_eq!(
         (seen(Note::Kind), seen(Note::Rip)),
         (u64::from(FaultKind::Watch.label()), at),
         "kind and RIP"
     );
     let (hits, done) = (seen(Note::Count), rounds(WORKER));
-    until(lab, "rounds", || rounds(WORKER) > done + ENOUGH)?;
+    lab.until("rounds", || rounds(WORKER) > done + ENOUGH)?;
     let (hits, done) = (seen(Note::Count) - hits, rounds(WORKER) - done);
     expect!(hits.abs_diff(done) <= 2, "{hits} hits in {done} rounds: one each, and the other task has none");
     let begun = rounds(other);
-    until(lab, "the other works on", || rounds(other) > begun + ENOUGH)
+    lab.until("the other works on", || rounds(other) > begun + ENOUGH)
 }
 
 /// Checks that a handler sees only its own process's breakpoints in the debug status: no earlier
@@ -207,7 +196,7 @@ fn status_of_others(lab: &mut Lab<'_>) -> Outcome {
     // it; this process never does.
     let control = 1 << 2 | 1 << 4 | 0b1001 << 20 | 0b1001 << 24;
     stopped(lab, &task, || task.debug([0, word, own, 0], control))?;
-    until(lab, "hits", || seen(Note::Count) >= ENOUGH)?;
+    lab.until("hits", || seen(Note::Count) >= ENOUGH)?;
     expect_eq!(seen(Note::Told), 1 << 2, "which of the four");
     stopped(lab, &task, || task.debug([0; 4], 0))?;
     free_of_faults(lab, WORKER)?;
@@ -216,7 +205,7 @@ fn status_of_others(lab: &mut Lab<'_>) -> Outcome {
     set(Note::Script, Script::Step as u64);
     let begun = seen(Note::Count);
     stopped(lab, &stranger, || stranger.debug([code(), 0, 0, 0], 1))?;
-    until(lab, "steps", || seen(Note::Count) >= begun + ENOUGH)?;
+    lab.until("steps", || seen(Note::Count) >= begun + ENOUGH)?;
     const STEP: u64 = 1 << 14;
     expect_eq!(seen(Note::Told), 1 | STEP, "a breakpoint, and steps");
     stopped(lab, &stranger, || stranger.debug([0; 4], 0))?;

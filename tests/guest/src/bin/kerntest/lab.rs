@@ -377,6 +377,17 @@ impl<'a> Lab<'a> {
         }
     }
 
+    /// Waits until a condition holds, of which no Notification tells.
+    pub fn until(&self, what: &str, so: impl Fn() -> bool) -> Result<(), Failure> {
+        for _ in 0..20_000 {
+            if so() {
+                return Ok(());
+            }
+            self.sleep(200_000);
+        }
+        Err(Failure::Of(alloc::format!("never: {what}")))
+    }
+
     /// Fails if a puppet that should be blocked returns.
     pub fn stays_blocked(&self, puppet: &Puppet) -> Result<(), Failure> {
         self.settle();

@@ -54,10 +54,6 @@ const ROUNDS: u64 = 100;
 /// that the test has made is destroyed, because the memory of a killed task is free only then.
 const KILLS: u64 = 60;
 
-/// How often the test looks whether the lock still goes round: the machine may run other programs
-/// for long.
-const PATIENCE: u32 = 10_000;
-
 // --- in a worker ---------------------------------------------------------------------------------
 
 struct Worker {
@@ -532,13 +528,7 @@ fn kills(lab: &mut Lab<'_>, random: &mut oorandom::Rand64, count: u64) -> Outcom
         tasks[number as usize] = start(lab, number)?;
     }
     let before: u64 = counted();
-    for _ in 0..PATIENCE {
-        lab.sleep(1_000_000);
-        if counted() > before {
-            break;
-        }
-    }
-    expect!(counted() > before, "nobody gets the lock any more");
+    lab.until("somebody gets the lock again", || counted() > before)?;
     page.word(OVER).store(1, Relaxed);
     through(lab, 0..WORKERS)?;
     expect_eq!(page.word(0).load(Relaxed), 0, "who has the lock");
