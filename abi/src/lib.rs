@@ -23,6 +23,7 @@ mod boot;
 mod counter;
 #[macro_use]
 mod define_op;
+pub mod devices;
 mod error;
 pub mod events;
 mod fault;

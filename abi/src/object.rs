@@ -76,6 +76,10 @@ object_types! {
     /// Authority over CPU time: a ceiling of priority, and CPUs. A new one allows nothing until
     /// SchedAllow extends it. `size` is 0.
     SchedControl = 13;
+    /// The interrupt of a device. A new one has none until IrqAllow gives it a line. `size` is 0.
+    IrqHandler = 14;
+    /// A range of I/O ports. A new one has none until PortAllow gives it some. `size` is 0.
+    IoPort = 15;
 }
 
 impl ObjType {
@@ -297,6 +301,22 @@ control_rights! {
         /// By its authority, set priorities, give tasks their CPU, and extend other SchedControls.
         SCHEDULE = 12;
     }
+    /// Control rights of an IrqHandler.
+    irq_rights, IrqRights {
+        /// Give it a line.
+        CONFIGURE = 10;
+        /// Say where its interrupts go, and let the next one come.
+        HANDLE = 12;
+    }
+    /// Control rights of an IoPort.
+    port_rights, PortRights {
+        /// Give it its range.
+        CONFIGURE = 10;
+        /// Write ports.
+        WRITE = 11;
+        /// Read ports.
+        READ = 14;
+    }
     /// Control rights of a Frame.
     frame_rights, FrameRights {
         /// Pin it for DMA, and learn where in physical memory it is.
@@ -310,7 +330,7 @@ control_rights! {
         LOG = 10;
         /// End the machine.
         EXIT = 11;
-        /// Make frames of device memory.
+        /// Make frames of device memory; give away interrupts of devices, and I/O ports.
         DEVICE = 12;
         /// Pin frames for DMA.
         DMA = 13;

@@ -2,9 +2,9 @@
 //! needs. The kernel checks these rights, the rights matrix tries every operation with each of them
 //! missing, and tests compare the "Rights" lines of the reference with them.
 
-use crate::{FrameRights, MachineRights, ObjType, Op, ProcessRights, Rights, SchedControlRights};
-use crate::{SchedRights, TaskRights};
-use crate::{cnode_rights, frame_rights, machine_rights, process_rights};
+use crate::{FrameRights, IrqRights, MachineRights, ObjType, Op, PortRights, ProcessRights, Rights};
+use crate::{SchedControlRights, SchedRights, TaskRights};
+use crate::{cnode_rights, frame_rights, irq_rights, machine_rights, port_rights, process_rights};
 use crate::{sched_control_rights, sched_rights, task_rights};
 
 /// A capability among the arguments of an operation.
@@ -149,8 +149,20 @@ pub(crate) const fn control(position: usize, rights: SchedControlRights) -> Oper
     of(position, &[ObjType::SchedControl], rights.rights())
 }
 
+pub(crate) const fn irq(position: usize, rights: IrqRights) -> Operand {
+    of(position, &[ObjType::IrqHandler], rights.rights())
+}
+
+pub(crate) const fn port(position: usize, rights: PortRights) -> Operand {
+    of(position, &[ObjType::IoPort], rights.rights())
+}
+
 pub(crate) const fn bits(rights: Rights) -> Operand {
-    of(0, &[ObjType::Notification], rights)
+    bits_at(0, rights)
+}
+
+pub(crate) const fn bits_at(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::Notification], rights)
 }
 
 pub(crate) const fn reply(rights: Rights) -> Operand {
@@ -203,6 +215,8 @@ pub(crate) const COPIED: &[ObjType] = &[
     ObjType::Machine,
     ObjType::EventPool,
     ObjType::SchedControl,
+    ObjType::IrqHandler,
+    ObjType::IoPort,
 ];
 
 impl ObjType {
@@ -214,6 +228,8 @@ impl ObjType {
             ObjType::Process => process_rights::ALL,
             ObjType::SchedContext => sched_rights::ALL,
             ObjType::SchedControl => sched_control_rights::ALL,
+            ObjType::IrqHandler => irq_rights::ALL,
+            ObjType::IoPort => port_rights::ALL,
             ObjType::Frame => frame_rights::ALL,
             ObjType::Machine => machine_rights::ALL,
             _ => &[],

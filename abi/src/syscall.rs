@@ -10,7 +10,7 @@ use crate::audit::{AuditEvent, may};
 use crate::authority::{Asks, Behalf, Behalf::*};
 use crate::operands::*;
 use crate::{MachineRights, ObjType, ProcessRights, Rights};
-use crate::{frame_rights, machine_rights, process_rights};
+use crate::{frame_rights, irq_rights, machine_rights, port_rights, process_rights};
 use crate::{sched_control_rights, sched_rights, task_rights};
 
 operations! { ($)
@@ -1039,5 +1039,73 @@ operations! { ($)
     /// Errors: NoCpu, BadArgument.
     CpuInfo = 76 {
         takes [machine(0, machine_rights::INFO)];
+    }
+    /// Gives an IrqHandler a line of the machine's interrupt controllers. It keeps the line until
+    /// it ends, and no other IrqHandler can have it.
+    ///
+    /// In: rdi = Machine; rsi = IrqHandler; rdx = number of the line, as firmware numbers them
+    /// (global system interrupt); r8 = how it signals: bits of [`devices::line`](crate::devices::line).
+    /// Rights: DEVICE; CONFIGURE of the IrqHandler.
+    /// Errors: BadArgument (the machine has no such line, or an unknown bit), BadState (it has a
+    /// line), InUse (another one has it), Dying.
+    IrqAllow = 77 {
+        takes [machine(0, machine_rights::DEVICE), irq(1, irq_rights::CONFIGURE)];
+        acts_for Machine;
+    }
+    /// Says where interrupts go: which bits of a Notification they raise, and which CPU they
+    /// interrupt. The line stays masked until the first IrqAck. The kernel masks it again at each
+    /// interrupt. If the Notification ends, or its capability here is revoked, the line stays
+    /// masked, and the IrqHandler can be bound again.
+    ///
+    /// In: rdi = SchedControl that covers the CPU; rsi = IrqHandler; rdx = Notification; 0: the
+    /// interrupts go nowhere from now on; r8 = bits; r9 = CPU.
+    /// Rights: SCHEDULE; HANDLE of the IrqHandler; NOTIFY of the Notification.
+    /// Errors: BadArgument (no bits), NoCpu (or one that lines cannot interrupt), OverLimit (the
+    /// SchedControl does not cover it), BadState (it has no line), InUse (it is bound), Full (the
+    /// CPU has as many lines as it can; detail: how many), Dying.
+    IrqBind = 78 {
+        takes
+            [
+                control(0, sched_control_rights::SCHEDULE),
+                irq(1, irq_rights::HANDLE),
+                bits_at(2, Rights::NOTIFY),
+            ],
+            [control(0, sched_control_rights::SCHEDULE), irq(1, irq_rights::HANDLE)] when "to end it";
+    }
+    /// Lets the next interrupt come. A driver calls it first, and then looks what its device wants:
+    /// what the device signals after that look interrupts again. If interrupts have taken time from
+    /// a task that outranks the driver, the CPU takes no more of them for a while.
+    ///
+    /// In: rdi = IrqHandler.
+    /// Rights: HANDLE.
+    /// Errors: BadState (it is not bound), WouldBlock (detail: the time when to ask again).
+    IrqAck = 79 {
+        takes [irq(0, irq_rights::HANDLE)];
+    }
+    /// Gives an IoPort its range. It keeps that until it ends. Ranges may overlap.
+    ///
+    /// In: rdi = Machine; rsi = IoPort; rdx = first port; r8 = how many.
+    /// Rights: DEVICE; CONFIGURE of the IoPort.
+    /// Errors: BadArgument (there are no such ports, or none), BadAddress (the kernel uses one
+    /// itself; detail: which), BadState (it has a range), Dying.
+    PortAllow = 80 {
+        takes [machine(0, machine_rights::DEVICE), port(1, port_rights::CONFIGURE)];
+        acts_for Machine;
+    }
+    /// Reads an I/O port.
+    ///
+    /// In: rdi = IoPort; rsi = port; rdx = bytes: 1, 2 or 4. Out: rdi = what was read.
+    /// Rights: READ.
+    /// Errors: BadArgument (not all of it is in the range, or a wrong width).
+    PortRead = 81 {
+        takes [port(0, port_rights::READ)];
+    }
+    /// Writes an I/O port.
+    ///
+    /// In: rdi = IoPort; rsi = port; rdx = bytes: 1, 2 or 4; r8 = what to write.
+    /// Rights: WRITE.
+    /// Errors: BadArgument (not all of it is in the range, a wrong width, or a value that is wider).
+    PortWrite = 82 {
+        takes [port(0, port_rights::WRITE)];
     }
 }

@@ -101,6 +101,8 @@ impl<'a> Facts<'a> {
             Kind::Machine => root(s.machines.get(number)),
             Kind::Pool => root(s.pools.get(number)),
             Kind::Control => root(s.controls.get(number)),
+            Kind::Irq => root(s.irqs.get(number)),
+            Kind::Port => root(s.ports.get(number)),
             Kind::Slot | Kind::Member => None,
         }
     }

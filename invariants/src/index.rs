@@ -100,6 +100,10 @@ pub enum Kind {
     Pool = abi::ObjType::EventPool as u8,
     /// A SchedControl.
     Control = abi::ObjType::SchedControl as u8,
+    /// The interrupt of a device.
+    Irq = abi::ObjType::IrqHandler as u8,
+    /// A range of I/O ports.
+    Port = abi::ObjType::IoPort as u8,
     /// A capability slot that is full.
     Slot = 32,
     /// A place in a process's list of memberships.
@@ -107,7 +111,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 17] = [
         Kind::Untyped,
         Kind::CNode,
         Kind::VSpace,
@@ -121,6 +125,8 @@ impl Kind {
         Kind::Machine,
         Kind::Pool,
         Kind::Control,
+        Kind::Irq,
+        Kind::Port,
         Kind::Slot,
         Kind::Member,
     ];
@@ -190,7 +196,8 @@ impl Index {
         let counts = [s.untypeds.len(), s.cnodes.len(), s.vspaces.len(), s.frames.len(), s.processes.len()];
         let more = [s.tasks.len(), s.contexts.len(), s.groups.len(), s.notifications.len(), s.replies.len()];
         let rest = [s.controls.len(), s.machines.len(), s.pools.len(), s.slots.len(), s.members.len()];
-        self.objects.begin(counts.iter().chain(&more).chain(&rest).sum());
+        let devices = [s.irqs.len(), s.ports.len()];
+        self.objects.begin(counts.iter().chain(&more).chain(&rest).chain(&devices).sum());
         self.count = 0;
         macro_rules! enter {
             ($($list:ident = $kind:ident;)*) => {
@@ -217,6 +224,8 @@ impl Index {
             machines = Machine;
             pools = Pool;
             controls = Control;
+            irqs = Irq;
+            ports = Port;
             members = Member;
         }
         for (number, slot) in s.slots.iter().enumerate().filter(|(_, slot)| slot.used == SlotUse::Full) {

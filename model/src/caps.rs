@@ -15,15 +15,24 @@ pub enum Place {
     Slot(Id, u32),
     /// An exposure of a group.
     Exposure(Id, u32),
-    /// Returns the reader of an event pool.
+    /// The reader of an event pool.
     Reader(Id),
+    /// The Notification of an IrqHandler.
+    Target(Id),
 }
 
 impl Place {
+    /// Returns the object that it is in.
+    pub fn table(self) -> Id {
+        let (Place::Slot(table, _) | Place::Exposure(table, _) | Place::Reader(table) | Place::Target(table)) =
+            self;
+        table
+    }
+
     pub fn index(self) -> u32 {
         match self {
             Place::Slot(_, index) | Place::Exposure(_, index) => index,
-            Place::Reader(_) => 0,
+            Place::Reader(_) | Place::Target(_) => 0,
         }
     }
 }
@@ -109,8 +118,7 @@ impl Model {
         if self.slots.contains_key(&place) {
             return Err(Error::SlotOccupied.into());
         }
-        let (Place::Slot(table, _) | Place::Exposure(table, _) | Place::Reader(table)) = place;
-        if self.is_dying(table) { Err(Error::Dying.into()) } else { Ok(()) }
+        if self.is_dying(place.table()) { Err(Error::Dying.into()) } else { Ok(()) }
     }
 
     /// Fills a slot with a capability that is derived from none: as where a history begins.

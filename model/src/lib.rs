@@ -12,7 +12,7 @@
 //! byte by byte.
 //! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes,
 //! tasks, CPU time. [`accounts`]: room for budgets. [`ipc`] and [`notify`]: messages and bits.
-//! [`spaces`]: mappings. [`step`]: the table of operations.
+//! [`spaces`]: mappings. [`devices`]: interrupts and ports. [`step`]: the table of operations.
 //!
 //! # Adding an operation
 //! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` beside similar ones, which
@@ -30,6 +30,7 @@ extern crate alloc;
 pub mod accounts;
 pub mod caps;
 pub mod detours;
+pub mod devices;
 pub mod events;
 pub mod groups;
 pub mod growth;
@@ -83,18 +84,22 @@ pub struct Model {
 }
 
 /// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Slots of a CSpace that one listing looks at.
     pub slots_listed: u32,
     /// Accounts of CPU time.
     pub accounts: usize,
+    /// Interrupt lines of the machine.
+    pub lines: u64,
+    /// The I/O ports that the kernel uses itself.
+    pub ports: core::ops::Range<u64>,
 }
 
 impl Default for Limits {
     /// Returns the limits of a kernel that is not built for tests.
     fn default() -> Limits {
-        Limits { slots_listed: 256, accounts: 256 }
+        Limits { slots_listed: 256, accounts: 256, lines: 24, ports: 0x70..0x72 }
     }
 }
 

@@ -9,8 +9,8 @@ use abi::{Error, ObjType, Rights};
 
 use crate::caps::Found;
 use crate::object::{
-    CNode, CpuBits, EventPool, Exposure, Frame, Group, Notification, Process, Reply, SchedContext,
-    SchedControl, Task, Untyped, VSpace,
+    CNode, CpuBits, EventPool, Exposure, Frame, Group, IoPort, IrqHandler, Notification, Process, Reply,
+    SchedContext, SchedControl, Task, Untyped, VSpace,
 };
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -78,6 +78,8 @@ fn recipe(raw: u32, size: u64) -> Result<ObjType> {
         ObjType::Task
         | ObjType::SchedContext
         | ObjType::SchedControl
+        | ObjType::IrqHandler
+        | ObjType::IoPort
         | ObjType::Notification
         | ObjType::Reply => size == 0,
     };
@@ -192,6 +194,8 @@ impl Model {
                 })
             }
             ObjType::SchedControl => Kind::SchedControl(SchedControl::default()),
+            ObjType::IrqHandler => Kind::IrqHandler(IrqHandler::default()),
+            ObjType::IoPort => Kind::IoPort(IoPort::default()),
             ObjType::Notification => {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }
@@ -228,6 +232,8 @@ impl Model {
             ObjType::Task => (vec![], TASK, PAGE),
             ObjType::SchedContext => whole(sizes.sched_context),
             ObjType::SchedControl => whole(sizes.sched_control),
+            ObjType::IrqHandler => whole(sizes.irq_handler),
+            ObjType::IoPort => whole(sizes.io_port),
             ObjType::Notification => whole(sizes.notification),
             ObjType::Reply => whole(sizes.reply),
             ObjType::EventPool => {

@@ -28,6 +28,8 @@ pub struct Sizes {
     pub notification: u64,
     pub reply: u64,
     pub event_pool: u64,
+    pub irq_handler: u64,
+    pub io_port: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub enum Kind {
     Notification(Notification),
     Reply(Reply),
     EventPool(EventPool),
+    IrqHandler(IrqHandler),
+    IoPort(IoPort),
     Machine,
 }
 
@@ -332,6 +336,22 @@ pub struct Reply {
     pub server: Option<Id>,
 }
 
+/// The interrupt of a device. Its Notification is a capability ([`crate::Place::Target`]).
+#[derive(Clone, Debug, Default)]
+pub struct IrqHandler {
+    pub line: Option<u64>,
+    /// The CPU that it interrupts, or that it interrupted last.
+    pub cpu: Option<usize>,
+    pub bits: u64,
+}
+
+/// A range of I/O ports; without any it is empty.
+#[derive(Clone, Debug, Default)]
+pub struct IoPort {
+    pub first: u64,
+    pub count: u64,
+}
+
 impl Kind {
     pub fn object_type(&self) -> ObjType {
         match self {
@@ -347,6 +367,8 @@ impl Kind {
             Kind::Notification(_) => ObjType::Notification,
             Kind::Reply(_) => ObjType::Reply,
             Kind::EventPool(_) => ObjType::EventPool,
+            Kind::IrqHandler(_) => ObjType::IrqHandler,
+            Kind::IoPort(_) => ObjType::IoPort,
             Kind::Machine => ObjType::Machine,
         }
     }
@@ -388,6 +410,8 @@ views! {
     Notification: notification, notification_mut;
     Reply: reply_object, reply_object_mut;
     EventPool: event_pool, event_pool_mut;
+    IrqHandler: irq_handler, irq_handler_mut;
+    IoPort: io_port, io_port_mut;
 }
 
 impl Model {

@@ -155,7 +155,11 @@ impl Model {
                 self.delete(me, Place::Reader(object), Pins::Hold)?;
                 self.part_pool(object);
             }
-            ObjType::SchedControl | ObjType::Machine => {}
+            ObjType::IrqHandler => {
+                self.delete(me, Place::Target(object), Pins::Hold)?;
+                *self.irq_handler_mut(object) = crate::object::IrqHandler::default();
+            }
+            ObjType::SchedControl | ObjType::IoPort | ObjType::Machine => {}
         }
         Ok(())
     }

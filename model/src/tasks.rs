@@ -146,7 +146,7 @@ impl Model {
     }
 
     /// Refuses a CPU that the machine does not have, or a SchedControl does not cover.
-    fn check_cpu(&self, control: Id, cpu: u64) -> Result<()> {
+    pub(crate) fn check_cpu(&self, control: Id, cpu: u64) -> Result<()> {
         if cpu >= self.cpus as u64 {
             return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
         }
@@ -361,7 +361,7 @@ impl Model {
     // --- CPU time --------------------------------------------------------------------------------
 
     /// Returns the SchedControl by whose authority a system call is made.
-    fn find_control(&self, me: Id, cap: Cap) -> Result<Id> {
+    pub(crate) fn find_control(&self, me: Id, cap: Cap) -> Result<Id> {
         Ok(self.find(me, cap, ObjType::SchedControl, sched_control_rights::SCHEDULE)?.object)
     }
 

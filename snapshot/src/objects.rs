@@ -311,6 +311,34 @@ record! {
 }
 
 record! {
+    /// The interrupt of a device.
+    object Irq = "irq" {
+        /// The number of its line + 1; 0: it has none.
+        line: u32,
+        /// How the line signals (`abi::devices::line`).
+        signals: u32,
+        /// The CPU that it interrupts + 1; 0: none.
+        cpu: u32,
+        /// Its place in that CPU's table.
+        place: u32,
+        /// The bits that it raises.
+        bits: u64,
+        /// The slot with the Notification.
+        target: u64,
+    }
+}
+
+record! {
+    /// A range of I/O ports.
+    object Port = "port" {
+        /// The first one.
+        first: u64,
+        /// How many; 0: none.
+        count: u64,
+    }
+}
+
+record! {
     /// The object that stands for the machine.
     object Machine = "machine" {
     }

@@ -206,6 +206,8 @@ macro_rules! for_each_record {
             Reply reply replies;
             Pool pool pools;
             Control control controls;
+            Irq irq irqs;
+            Port port ports;
             Machine machine machines;
         }
     };

@@ -205,6 +205,8 @@ choices! {
         Mail = 1 "mail",
         /// …
         Other = 2 "other",
+        /// A device.
+        Device = 3 "device",
     }
     /// How a CPU idles.
     IdleHow {

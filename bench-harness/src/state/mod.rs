@@ -147,6 +147,8 @@ fn names(s: &Snapshot) -> HashMap<u64, (&'static str, usize)> {
         notifications "note";
         replies "reply";
         controls "control";
+        irqs "irq";
+        ports "port";
         machines "machine";
         pools "pool";
     }

@@ -41,6 +41,20 @@ impl State<'_> {
             line.number("account", control.account);
             line
         }));
+        lines.extend(s.irqs.iter().map(|irq| {
+            let mut line = line_of(self, irq, irq.swept);
+            line.number("line", irq.line);
+            line.number("signals", irq.signals);
+            line.value("arrives", format_args!("{}:{}", irq.cpu, irq.place));
+            line.hex("bits", irq.bits);
+            line
+        }));
+        lines.extend(s.ports.iter().map(|ports| {
+            let mut line = line_of(self, ports, ports.swept);
+            line.hex("first", ports.first);
+            line.number("count", ports.count);
+            line
+        }));
         lines.extend(s.machines.iter().map(|machine| line_of(self, machine, machine.swept)));
         if self.memory {
             self.memory(lines);

@@ -2,9 +2,9 @@
 
 use abi::ObjType;
 use snapshot::{
-    CNode, Call, Class, Context, Control, Cpu, Entry, Exposure, Frame, Group, Info, Kernel, Machine, Member,
-    Notification, Pool, Process, Registers, Reply, RequestKind, Slot, SlotUse, Stage, State as Doing, Task,
-    TaskNumber, Untyped, VSpace,
+    CNode, Call, Class, Context, Control, Cpu, Entry, Exposure, Frame, Group, Info, Irq, Kernel, Machine,
+    Member, Notification, Pool, Port, Process, Registers, Reply, RequestKind, Slot, SlotUse, Stage,
+    State as Doing, Task, TaskNumber, Untyped, VSpace,
 };
 
 use super::*;
@@ -107,6 +107,8 @@ fn world(base: u64) -> Snapshot {
         replies: vec![Reply { at: reply, server, ..Reply::default() }],
         pools: vec![Pool { at: pool, process, log2: 3, reserved: 2, bits: 1, ..Pool::default() }],
         controls: vec![Control { at: at(18), bound: 256, cpus: 3, ..Control::default() }],
+        irqs: vec![Irq { at: at(19), line: 9, bits: 1, ..Irq::default() }],
+        ports: vec![Port { at: at(20), first: 0x70, count: 2, ..Port::default() }],
         machines: vec![Machine { at: at(14), ..Machine::default() }],
         untypeds: vec![Untyped { at: at(15), size: 0x1000, low: 0x80, ..Untyped::default() }],
         cnodes: vec![CNode { at: cnode, process, ..CNode::default() }],
@@ -227,6 +229,12 @@ fn what_programs_see_is_in_the_text() {
         ("priority", |s| s.contexts[0].priority += 1),
         ("where time may run", |s| s.contexts[0].cpus += 1),
         ("a ceiling", |s| s.controls[0].bound += 1),
+        ("the line of an interrupt", |s| s.irqs[0].line += 1),
+        ("how a line signals", |s| s.irqs[0].signals += 1),
+        ("where an interrupt arrives", |s| s.irqs[0].place += 1),
+        ("what an interrupt raises", |s| s.irqs[0].bits += 1),
+        ("a port", |s| s.ports[0].first += 1),
+        ("how many ports", |s| s.ports[0].count += 1),
         ("CPUs that are covered", |s| s.controls[0].cpus += 1),
         ("an account of CPU time", |s| s.controls[0].account += 1),
         ("the account of a share", |s| s.contexts[0].account += 1),

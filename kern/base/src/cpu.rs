@@ -20,6 +20,7 @@ use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
 use crate::events::EventPool;
 use crate::followers::Followers;
+use crate::irq::CpuLines;
 use crate::memory::VSpace;
 use crate::methods::methods;
 use crate::notification::Notification;
@@ -220,6 +221,8 @@ pub struct CpuShared {
     pub asked_at: AtomicU64,
     /// When it gave its last sign.
     pub answered_at: AtomicU64,
+    /// The interrupts of devices that arrive here.
+    pub lines: CpuLines,
 }
 
 /// The bit of [`CpuShared::sign`].
@@ -300,6 +303,7 @@ pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
         sign: CoalescedBits::new(),
         asked_at: AtomicU64::new(0),
         answered_at: AtomicU64::new(0),
+        lines: CpuLines::default(),
     };
     PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)
 }

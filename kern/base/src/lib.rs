@@ -8,7 +8,8 @@
 //! | [`task::Task`] inside `hot`, [`sched_context::SchedContext`], [`reply::Reply`] | home CPU | home CPU |
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by any CPU, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
-//! | [`sched_control::SchedControl`] | any CPU, atomically | any CPU |
+//! | [`sched_control::SchedControl`], [`port::IoPort`] | any CPU, atomically | any CPU |
+//! | [`irq::IrqHandler`] | the CPU that has claimed its slot | any CPU |
 //! | [`accounts::Accounts`] | holder of an account's lock | holder of an account's lock |
 //! | [`process::Process`] | the CPU that configures it, once; the CPU that destroys it | any CPU |
 //! | [`memory::Untyped`]: what is carved | holder of the object's root lock | holder of the object's root lock |
@@ -28,6 +29,7 @@ pub mod followers;
 pub mod frames;
 pub mod group;
 pub mod header;
+pub mod irq;
 pub mod limits;
 pub mod machine;
 pub mod memory;
@@ -38,6 +40,7 @@ pub mod objects;
 pub mod paging;
 pub mod pcids;
 pub mod phys;
+pub mod port;
 pub mod process;
 pub mod protection;
 pub mod reply;

@@ -6,6 +6,7 @@ use abi::{Error, TaskId};
 use smp::cpu::CpuId;
 use test_abi::Attempt;
 
+use crate::irq::{Line, Route};
 use crate::paging::Pte;
 use crate::phys::{Phys, PhysPage};
 use crate::task::VectorArea;
@@ -70,6 +71,31 @@ pub trait Machine: Sized + Sync + 'static {
 
     /// Interrupts a CPU so that it drains its mailbox.
     fn wake(&self, cpu: CpuId);
+
+    /// Returns whether the machine has an interrupt line with this number.
+    fn has_line(&self, line: u32) -> bool;
+
+    /// Masks a line, and says where its interrupts arrive from now on; `None`: nowhere. Returns
+    /// `false` if the line cannot interrupt that CPU: then nothing has changed.
+    fn route_line(&self, line: Line, to: Option<Route>) -> bool;
+
+    /// Lets the next interrupt of a line come, if it arrives somewhere.
+    fn open_line(&self, line: u32);
+
+    /// Masks a line.
+    fn mask_line(&self, line: u32);
+
+    /// Acknowledges the interrupt of a device that has come to this CPU.
+    fn end_of_interrupt(&self);
+
+    /// Returns whether the kernel uses an I/O port itself.
+    fn uses_port(&self, port: u16) -> bool;
+
+    /// Reads 1, 2 or 4 bytes of an I/O port that the kernel does not use itself.
+    fn read_port(&self, port: u16, bytes: u8) -> u32;
+
+    /// Writes 1, 2 or 4 bytes of an I/O port that the kernel does not use itself.
+    fn write_port(&self, port: u16, bytes: u8, value: u32);
 
     /// Returns the physical address of memory that the kernel reaches at `addr` (direct map).
     fn phys(&self, addr: u64) -> Phys;

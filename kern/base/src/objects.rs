@@ -6,8 +6,10 @@ use smp::door::KernelObject;
 use crate::events::EventPool;
 use crate::group::Group;
 use crate::header::{Header, RootId};
+use crate::irq::IrqHandler;
 use crate::memory::{Frame, Untyped, VSpace};
 use crate::notification::Notification;
+use crate::port::IoPort;
 use crate::process::Process;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
@@ -43,6 +45,8 @@ smp::kernel_objects! {
         MachineObject = ObjType::Machine as u8, abi::MachineRights;
         EventPool = ObjType::EventPool as u8, abi::SharedRights;
         SchedControl = ObjType::SchedControl as u8, abi::SchedControlRights;
+        IrqHandler = ObjType::IrqHandler as u8, abi::IrqRights;
+        IoPort = ObjType::IoPort as u8, abi::PortRights;
     }
 }
 
@@ -78,5 +82,5 @@ macro_rules! headed {
 }
 headed!(
     Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool
-    SchedControl
+    SchedControl IrqHandler IoPort
 );

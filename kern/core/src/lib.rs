@@ -49,6 +49,7 @@ use kern_base::accounts::Accounts;
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
+use kern_base::irq::Lines;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::roots::Roots;
@@ -77,6 +78,7 @@ pub struct Kernel<M: Machine> {
     pub roots: Roots,
     pub frames: FrameTable,
     pub accounts: &'static Accounts,
+    pub lines: &'static Lines,
     pub rules: security::labels::Rules,
     /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
@@ -95,9 +97,16 @@ pub struct Kernel<M: Machine> {
     pub watching: Lock<core::cell::Cell<u64>>,
 }
 
+/// Tables that are too large for a kernel stack.
+#[derive(Clone, Copy)]
+pub struct StaticTables {
+    pub accounts: &'static Accounts,
+    pub lines: &'static Lines,
+}
+
 impl<M: Machine> Kernel<M> {
     /// Makes a kernel that has not run yet.
-    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable, accounts: &'static Accounts) -> Kernel<M> {
+    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable, tables: StaticTables) -> Kernel<M> {
         Kernel {
             machine,
             cpus,
@@ -105,7 +114,8 @@ impl<M: Machine> Kernel<M> {
             first: AtomicLink::null(),
             roots: Roots::new(),
             frames,
-            accounts,
+            accounts: tables.accounts,
+            lines: tables.lines,
             rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
             told: security::records::Told::default(),

@@ -10,9 +10,11 @@ use heapless::index_map::FnvIndexMap;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::Header;
+use kern_base::irq::IrqHandler;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::objects::RawWord;
+use kern_base::port::IoPort;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
@@ -61,7 +63,7 @@ macro_rules! objects {
 
 objects! {
     Untyped, CNode, VSpace, Frame, Process, Task, SchedContext, Group, Notification, Reply, Machine, EventPool,
-    SchedControl
+    SchedControl, IrqHandler, IoPort
 }
 
 impl Object {

@@ -181,6 +181,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             Object::Notification(object) => self.notification(object.get(pin)),
             Object::Reply(object) => self.reply(object.get(pin)),
             Object::SchedControl(object) => self.control(object.get(pin)),
+            Object::IrqHandler(object) => self.irq(at, object.get(pin)),
+            Object::IoPort(object) => self.ports(object.get(pin)),
             Object::Machine(object) => {
                 let object = object.get(pin);
                 self.sink.machine(&record!(self, Machine of object {}));

@@ -6,8 +6,10 @@ use abi::PAGE_SIZE;
 use abi::events::EventControl;
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
+use kern_base::irq::IrqHandler;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
+use kern_base::port::IoPort;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::slot::{CNode, Slot};
@@ -178,5 +180,24 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }));
         self.extent(base, count * PAGE_SIZE, at, ExtentKind::Pool);
         self.slot(at, 0, reader);
+    }
+
+    pub fn irq(&mut self, at: u64, irq: Ref<'k, IrqHandler>) {
+        let target = irq.map(|irq| &irq.target);
+        let (line, route) = (irq.line(), irq.route());
+        self.sink.irq(&record!(self, Irq of irq {
+            [irq] bits();
+            [] target;
+            line = line.map_or(0, |line| line.number + 1),
+            signals = line.map_or(0, |line| u32::from(line.how)),
+            cpu = route.map_or(0, |route| u32::from(route.cpu.raw()) + 1),
+            place = route.map_or(0, |route| u32::from(route.place)),
+        }));
+        self.slot(at, 0, target);
+    }
+
+    pub fn ports(&mut self, ports: Ref<'k, IoPort>) {
+        let (first, count) = ports.range();
+        self.sink.port(&record!(self, Port of ports { [] first, count; }));
     }
 }

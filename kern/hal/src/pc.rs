@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use abi::audit::{AuditEvent, Record};
 use abi::{Error, TaskId};
 use kern_base::fault_ring::Report;
+use kern_base::irq::{Line, Route};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
 use kern_base::phys::{Phys, PhysPage};
@@ -16,7 +17,7 @@ use test_abi::trace::Event;
 
 use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::log::Shown;
-use crate::dev::{exit, faults, lapic, logport};
+use crate::dev::{exit, faults, ioapic, lapic, logport, port};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
 use crate::mem::tlb;
@@ -62,6 +63,38 @@ impl Machine for Pc {
         if let Some(target) = percpu::of(cpu) {
             lapic::send(target.apic_id, WAKE);
         }
+    }
+
+    fn has_line(&self, line: u32) -> bool {
+        ioapic::has(line)
+    }
+
+    fn route_line(&self, line: Line, to: Option<Route>) -> bool {
+        ioapic::route(line, to)
+    }
+
+    fn open_line(&self, line: u32) {
+        ioapic::open(line);
+    }
+
+    fn mask_line(&self, line: u32) {
+        ioapic::mask(line);
+    }
+
+    fn end_of_interrupt(&self) {
+        lapic::end_of_interrupt();
+    }
+
+    fn uses_port(&self, port: u16) -> bool {
+        port::is_kernels(port)
+    }
+
+    fn read_port(&self, port: u16, bytes: u8) -> u32 {
+        port::read_for_program(port, bytes)
+    }
+
+    fn write_port(&self, port: u16, bytes: u8, value: u32) {
+        port::write_for_program(port, bytes, value);
     }
 
     fn phys(&self, addr: u64) -> Phys {

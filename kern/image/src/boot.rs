@@ -11,12 +11,13 @@ use kern_base::accounts::Accounts;
 use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, CpuPair};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
+use kern_base::irq::Lines;
 use kern_base::memory::Untyped;
 use kern_base::pcids::PcidShare;
 use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::OpenTask;
 use kern_core::rooms::Door;
-use kern_core::{Cx, Kernel, MAX_ROOTS};
+use kern_core::{Cx, Kernel, MAX_ROOTS, StaticTables};
 use kern_hal::cpu::{percpu, syscall};
 use kern_hal::dev::log;
 use kern_hal::layout::DIRECT_MAP;
@@ -47,6 +48,7 @@ pub struct Made {
 static KERNEL: Once<Kernel<Pc>> = Once::new();
 
 static ACCOUNTS: Accounts = Accounts::new();
+static LINES: Lines = Lines::new();
 
 /// Returns the portable kernel. The block of every entry shows that it exists.
 #[inline(always)]
@@ -169,7 +171,8 @@ pub fn make() -> Option<Made> {
     // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
     let frames = make_frames()?;
-    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, frames, &ACCOUNTS));
+    let tables = StaticTables { accounts: &ACCOUNTS, lines: &LINES };
+    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, frames, tables));
     if log::is_on(Level::Debug) {
         kernel.log_events();
     }

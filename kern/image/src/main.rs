@@ -421,12 +421,30 @@ fn take_each(entry: &mut CpuEntry, came: u64) {
             context(entry).on_idle_interrupt(what);
         }
     }
+    take_devices(entry, came >> idle::DEVICE_SHIFT);
+}
+
+/// Handles the interrupts of devices that came while this CPU ran no program, which are not
+/// acknowledged yet: the topmost first, as the APIC expects. Lets interrupts in between two of
+/// them.
+fn take_devices(entry: &mut CpuEntry, devices: u64) {
+    let mut left = devices;
+    while let Some(place) = left.checked_ilog2() {
+        left &= !(1 << place);
+        context(entry).on_idle_interrupt(Interrupt::Device(place as u8));
+        if left != 0 {
+            let came = idle::pause();
+            context(entry).begin_work();
+            note_woken(entry, came);
+            left |= came >> idle::DEVICE_SHIFT;
+        }
+    }
 }
 
 fn interrupt_of(vector: u8) -> Interrupt {
     match vector {
         trap::WAKE => Interrupt::Mail,
-        _ => Interrupt::Other,
+        _ => trap::device_of(vector).map_or(Interrupt::Other, Interrupt::Device),
     }
 }
 

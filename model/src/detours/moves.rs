@@ -95,6 +95,7 @@ pub fn moves(model: &Model, cast: &Cast, who: usize) -> Vec<Move> {
     reach.of_processes();
     reach.of_tasks();
     reach.of_time();
+    reach.of_devices();
     reach.of_machine();
     reach.moves
 }
@@ -329,6 +330,31 @@ impl Named<'_> {
             ] {
                 self.add(op, &[task]);
             }
+        }
+    }
+
+    fn of_devices(&mut self) {
+        let (irqs, ports) = (self.args_of(ObjType::IrqHandler), self.args_of(ObjType::IoPort));
+        for machine in self.args_of(ObjType::Machine) {
+            for irq in &irqs {
+                self.add(Op::IrqAllow, &[machine, *irq, 1, 0]);
+            }
+            for ports in &ports {
+                self.add(Op::PortAllow, &[machine, *ports, 0x60, 4]);
+            }
+        }
+        for irq in &irqs {
+            self.add(Op::IrqAck, &[*irq]);
+            for control in self.args_of(ObjType::SchedControl) {
+                self.add(Op::IrqBind, &[control, *irq, 0, 0, 0]);
+                for note in self.args_of(ObjType::Notification) {
+                    self.add(Op::IrqBind, &[control, *irq, note, 1, 0]);
+                }
+            }
+        }
+        for ports in ports {
+            self.add(Op::PortRead, &[ports, 0x60, 1]);
+            self.add(Op::PortWrite, &[ports, 0x60, 1, 0]);
         }
     }
 

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use abi::membership::EXPOSE_PER_CPU;
 use abi::{Cap, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target, TaskId};
 use abi::{cnode_rights, frame_rights, machine_rights, process_rights};
-use abi::{sched_control_rights, sched_rights, task_rights};
+use abi::{irq_rights, port_rights, sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{self, State};
 use crate::tasks::ENDLESS;
@@ -82,6 +82,9 @@ pub enum Thing {
     /// The Untyped of which the frame and the Notification are made.
     Memory,
     Pool,
+    /// An IrqHandler and an IoPort that have nothing yet.
+    Irq,
+    Ports,
 }
 
 use Thing::*;
@@ -94,7 +97,7 @@ const ALL_BUT_GRANT: Rights = Rights::ALL.minus(Rights::GRANT);
 const ALL_BUT_DELETE: Rights = Rights::ALL.minus(Rights::DELETE);
 
 impl Thing {
-    const ALL: [(Thing, &'static str, &'static [Rights]); 20] = [
+    const ALL: [(Thing, &'static str, &'static [Rights]); 22] = [
         (
             Member,
             "member",
@@ -155,6 +158,8 @@ impl Thing {
         (Control, "control", &[Rights::NONE, sched_control_rights::CONFIGURE.rights(), Rights::ALL]),
         (Memory, "memory", &[Rights::ALL]),
         (Pool, "pool", &[Rights::NONE, Rights::LISTEN]),
+        (Irq, "irq", &[irq_rights::CONFIGURE.rights(), irq_rights::HANDLE.rights(), Rights::ALL]),
+        (Ports, "ports", &[Rights::NONE, port_rights::CONFIGURE.rights()]),
     ];
 
     fn name(self) -> &'static str {
@@ -165,6 +170,9 @@ impl Thing {
 /// Things of which none comes to much without the others.
 const SETS: &[&[Thing]] = &[
     &[Frame, Machine, Memory],
+    &[Irq, Machine, Authority],
+    &[Irq, Note, Authority],
+    &[Ports, Machine],
     &[Frame, OwnSpace, Machine],
     &[Frame, OwnSpace, VictimSpace],
     &[Member, Note, Victim],
@@ -476,6 +484,8 @@ impl<S: Stage> Builder<'_, S> {
             NewTask => make(self.stage, ObjType::Task, 0),
             Time => self.make_time(),
             Control => make(self.stage, ObjType::SchedControl, 0),
+            Irq => make(self.stage, ObjType::IrqHandler, 0),
+            Ports => make(self.stage, ObjType::IoPort, 0),
             Pool => make(self.stage, ObjType::EventPool, abi::events::CELLS_LOG2_MIN.into()),
         };
         self.labelled.push(made);

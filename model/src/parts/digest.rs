@@ -152,6 +152,7 @@ impl Digest {
             Some(Place::Slot(id, slot)) => self.words(&[2, id.0 as u64, u64::from(slot)]),
             Some(Place::Exposure(id, index)) => self.words(&[3, id.0 as u64, u64::from(index)]),
             Some(Place::Reader(id)) => self.words(&[4, id.0 as u64]),
+            Some(Place::Target(id)) => self.words(&[5, id.0 as u64]),
         }
     }
 }

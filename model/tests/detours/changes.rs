@@ -82,6 +82,15 @@ pub enum Change {
     PoolBound {
         pool: Id,
     },
+    /// Interrupts of a device raise bits of a Notification.
+    IrqBound {
+        irq: Id,
+        note: Id,
+    },
+    /// An IrqHandler has a line, or an IoPort its range.
+    DeviceGiven {
+        object: Id,
+    },
     /// A page of an address space is what it was not.
     Mapped {
         space: Id,
@@ -225,6 +234,7 @@ fn of_slots(step: &Step, all: &mut Vec<Change>) {
                 all.push(Change::EntryFilled { group, index });
             }
             Place::Reader(pool) => all.push(Change::PoolBound { pool }),
+            Place::Target(irq) => all.push(Change::IrqBound { irq, note: cap.object }),
             Place::Slot(..) => {
                 all.push(Change::Given { place: *place, cap: cap.clone() });
                 if step.it.op == Op::CapCopy {
@@ -275,6 +285,12 @@ fn of_object(step: &Step, id: Id, all: &mut Vec<Change>) {
             if (was.ceiling, was.cpus) != (now.ceiling, now.cpus) =>
         {
             all.push(Change::Allowed { control: id });
+        }
+        (Kind::IrqHandler(was), Kind::IrqHandler(now)) if was.line != now.line => {
+            all.push(Change::DeviceGiven { object: id });
+        }
+        (Kind::IoPort(was), Kind::IoPort(now)) if was.count != now.count => {
+            all.push(Change::DeviceGiven { object: id });
         }
         (Kind::Notification(was), Kind::Notification(now)) => {
             if now.bits & !was.bits != 0 {

@@ -4,7 +4,7 @@
 //! change that no rule allows is a finding.
 
 use abi::{Op, Rights, audit::may, cnode_rights, frame_rights, machine_rights, process_rights};
-use abi::{sched_control_rights, sched_rights, task_rights};
+use abi::{irq_rights, port_rights, sched_control_rights, sched_rights, task_rights};
 use model::detours::moves::Move;
 use model::object::{Access, Mapping, Member};
 use model::{Id, Kind, Model, Place};
@@ -241,6 +241,20 @@ rules! {
         _ => false,
     };
     "look at time": |s, it| matches!(it, Change::SawTime { time } if s.holds(*time, sched_rights::OBSERVE.into()));
+    // --- devices
+    "give a device away": |s, it| match it {
+        Change::DeviceGiven { object } => s.holds_machine(machine_rights::DEVICE.into())
+            && (s.holds(*object, irq_rights::CONFIGURE.into()) || s.holds(*object, port_rights::CONFIGURE.into())),
+        _ => false,
+    };
+    "bind interrupts": |s, it| s.is(Op::IrqBind) && match it {
+        Change::IrqBound { irq, note } => {
+            s.holds(*irq, irq_rights::HANDLE.into()) && s.holds(*note, Rights::NOTIFY) && s.has_authority()
+        }
+        _ => false,
+    };
+    "unbind interrupts": |s, it| s.is(Op::IrqBind)
+        && taken(it, |place| matches!(place, Place::Target(irq) if s.holds(irq, irq_rights::HANDLE.into())));
     // --- the machine
     "label": |s, it| matches!(it, Change::Labelled { .. } | Change::RuleSet) && s.holds_machine(machine_rights::SECURITY.into());
 }
@@ -254,9 +268,7 @@ fn taken(it: &Change, allows: impl Fn(Place) -> bool) -> bool {
 }
 
 fn table_of(place: Place) -> Id {
-    match place {
-        Place::Slot(table, _) | Place::Exposure(table, _) | Place::Reader(table) => table,
-    }
+    place.table()
 }
 
 /// What the mover had before the step.

@@ -108,6 +108,7 @@ impl State {
                 Place::Slot(table, _) => table.0 as u64,
                 Place::Exposure(group, index) => 1 << 62 | (group.0 as u64) << 32 | u64::from(index),
                 Place::Reader(pool) => 1 << 63 | pool.0 as u64,
+                Place::Target(irq) => 3 << 62 | irq.0 as u64,
             };
             all.words(&[table, it.object.0 as u64 | u64::from(it.rights.0) << 32, it.badge]);
             at = it.parent;
@@ -172,6 +173,8 @@ impl Digest {
                 self.words(&[number(it.time), number(it.bound)]);
             }
             Kind::SchedContext(it) => self.words(&[u64::from(it.priority), it.slice, number(it.owner)]),
+            Kind::IrqHandler(it) => self.words(&[it.line.map_or(0, |line| line + 1)]),
+            Kind::IoPort(it) => self.words(&[it.first, it.count]),
             Kind::SchedControl(it) => {
                 self.words(&[it.ceiling.map_or(0, |ceiling| u64::from(ceiling) + 1), it.cpus.0[0]]);
             }

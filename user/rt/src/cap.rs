@@ -84,6 +84,10 @@ handles! {
     EventPool: SharedRights
     /// Authority over CPU time.
     SchedControl: SchedControlRights
+    /// The interrupt of a device.
+    IrqHandler: IrqRights
+    /// A range of I/O ports.
+    IoPort: PortRights
 }
 
 /// One slot of a CNode.

@@ -11,6 +11,7 @@
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!   talk     messages that describe themselves
 //!   views    device memory that is lent                 boot      facts that it was started with
+//!   devices  interrupts and I/O ports
 //!   locks    locks that processes share
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
@@ -39,6 +40,7 @@ pub mod audit;
 pub mod boot;
 pub mod cap;
 pub mod cmdline;
+pub mod devices;
 pub mod elf;
 mod error;
 pub mod events;

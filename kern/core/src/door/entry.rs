@@ -26,6 +26,8 @@ pub enum Interrupt {
     Timer,
     /// Another CPU has pushed a message into the mailbox.
     Mail,
+    /// A device, by the place in this CPU's table ([`kern_base::irq::CpuLines`]).
+    Device(u8),
     Other,
 }
 
@@ -69,6 +71,10 @@ impl<'k, M: Machine> Door<'k, M> {
             self.time().stop_clock();
             self.timer_fired();
         }
+        if let Interrupt::Device(place) = what {
+            self.time().stop_clock();
+            self.events().interrupt_came(place, began);
+        }
         let (look, runs) = match self.leaves_mail(what, before, time) {
             Some(look) => (look, None),
             None => self.look(began),
@@ -102,7 +108,7 @@ impl<'k, M: Machine> Door<'k, M> {
         before: Option<Ref<'k, Task>>,
         time: Option<Ref<'k, SchedContext>>,
     ) -> Option<Look> {
-        if what != Interrupt::Timer {
+        if !matches!(what, Interrupt::Timer | Interrupt::Device(_)) {
             return None;
         }
         if self.hot.current.addr() != before.map_or(0, Ref::addr) && self.outranks(time) {
@@ -136,6 +142,10 @@ impl<'k, M: Machine> Door<'k, M> {
             self.arm_timer_for_time();
             self.arm_look();
         }
+        if let Interrupt::Device(place) = what {
+            self.begin_work_of_interrupt();
+            self.events().interrupt_came(place, self.k.machine.now());
+        }
     }
 
     /// Records an interrupt in the trace.
@@ -145,6 +155,7 @@ impl<'k, M: Machine> Door<'k, M> {
             irq: match what {
                 Interrupt::Timer => Irq::Timer,
                 Interrupt::Mail => Irq::Mail,
+                Interrupt::Device(_) => Irq::Device,
                 Interrupt::Other => Irq::Other,
             },
         });

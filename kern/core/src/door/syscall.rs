@@ -116,6 +116,12 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::LockPass => self.events().lock_pass(me, args.target()),
             Op::CpuPark => self.make().cpu_park(me, &args),
             Op::CpuInfo => self.make().cpu_info(me, &args),
+            Op::IrqAllow => self.make().irq_allow(me, &args),
+            Op::IrqBind => self.make().irq_bind(me, &args),
+            Op::IrqAck => self.make().irq_ack(me, &args),
+            Op::PortAllow => self.make().port_allow(me, &args),
+            Op::PortRead => self.make().port_read(me, &args),
+            Op::PortWrite => self.make().port_write(me, &args),
         };
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {
@@ -269,7 +275,13 @@ const fn is_long(op: Op) -> bool {
 const fn ends_objects(op: Op) -> bool {
     matches!(
         op,
-        Op::CapDelete | Op::CapRevoke | Op::UntypedReset | Op::GroupRemove | Op::Withdraw | Op::ProcessKill
+        Op::CapDelete
+            | Op::CapRevoke
+            | Op::UntypedReset
+            | Op::GroupRemove
+            | Op::Withdraw
+            | Op::ProcessKill
+            | Op::IrqBind
     )
 }
 

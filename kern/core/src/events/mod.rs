@@ -2,6 +2,7 @@
 
 pub mod binding;
 pub mod broadcast;
+pub mod interrupts;
 pub mod locks;
 pub mod notify;
 pub mod payloads;

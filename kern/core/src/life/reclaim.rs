@@ -18,6 +18,7 @@ use abi::{Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
+use kern_base::irq::{IrqHandler, Route};
 use kern_base::limits::{DELETE_WORK, END_WORK, LOCK_WORK, RECORD_WORK};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
@@ -390,7 +391,31 @@ impl<'k, M: Machine> Life<'k, M> {
                 control.iter().for_each(|control| self.time().end_control(control.get()));
                 Ok(())
             }
-            Some(ObjType::Machine) | None => Ok(()),
+            Some(ObjType::IrqHandler) => word.get::<IrqHandler>().map_or(Ok(()), |irq| self.end_irq(me, irq)),
+            Some(ObjType::IoPort | ObjType::Machine) | None => Ok(()),
+        }
+    }
+
+    /// Makes the interrupts of an IrqHandler go nowhere, and takes its line back.
+    /// Errors: [`Refusal::More`] while another CPU binds it.
+    fn end_irq(self, me: OpenTask<'k>, irq: Ref<'k, IrqHandler>) -> Result<()> {
+        let object = irq.get();
+        if let Some(line) = object.line() {
+            let _ = self.k.machine.route_line(line, None);
+        }
+        refuse_if(is_claimed(object.target.word.load(self.pin())), Refusal::More)?;
+        self.delete_slot(me, irq.map(|irq| &irq.target), Pins::Hold)?;
+        if let Some(route) = object.route() {
+            self.leave_line_place(irq, route);
+        }
+        self.k.lines.take_back(irq);
+        Ok(())
+    }
+
+    /// Gives the place of an IrqHandler in a CPU's table back.
+    pub fn leave_line_place(self, irq: Ref<'k, IrqHandler>, route: Route) {
+        if let Some(place) = self.k.block(self.pin(), route.cpu).lines.at(route.place) {
+            let _ = place.cut(irq.addr());
         }
     }
 

@@ -2,6 +2,8 @@
 
 pub mod cpus;
 pub mod devices;
+pub mod irqs;
+pub mod ports;
 pub mod recipe;
 pub mod retype;
 pub mod tasks;

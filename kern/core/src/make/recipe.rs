@@ -4,10 +4,12 @@ use abi::events::PoolSize;
 use abi::{ObjType, PAGE_SIZE};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
+use kern_base::irq::IrqHandler;
 use kern_base::limits::LOCK_WORK;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::paging::TABLE_BYTES;
+use kern_base::port::IoPort;
 use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
@@ -77,6 +79,8 @@ impl Recipe {
             ObjType::Task
             | ObjType::SchedContext
             | ObjType::SchedControl
+            | ObjType::IrqHandler
+            | ObjType::IoPort
             | ObjType::Notification
             | ObjType::Reply => size == 0,
         };
@@ -120,6 +124,8 @@ impl Recipe {
             ObjType::Task => Layout::cleared([0; 2], size_of::<Task>() as u64, TASK_BYTES, PAGE_SIZE),
             ObjType::SchedContext => small::<SchedContext>(),
             ObjType::SchedControl => small::<SchedControl>(),
+            ObjType::IrqHandler => small::<IrqHandler>(),
+            ObjType::IoPort => small::<IoPort>(),
             ObjType::Notification => small::<Notification>(),
             ObjType::Reply => small::<Reply>(),
             ObjType::Machine => Layout::plain([0; 2], 0, 64),

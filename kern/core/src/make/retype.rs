@@ -17,11 +17,13 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::RootId;
+use kern_base::irq::IrqHandler;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::objects::Headed;
 use kern_base::phys::PhysRange;
+use kern_base::port::IoPort;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::roots::Root;
@@ -247,6 +249,8 @@ impl<'k, M: Machine> Make<'k, M> {
             ObjType::Task => self.make_task(site),
             ObjType::SchedContext => self.make_homed(site, SchedContext::new),
             ObjType::SchedControl => self.make_plain(site, SchedControl::new),
+            ObjType::IrqHandler => self.make_plain(site, IrqHandler::new),
+            ObjType::IoPort => self.make_plain(site, IoPort::new),
             ObjType::Notification => self.make_homed(site, Notification::new),
             ObjType::Reply => self.make_homed(site, Reply::new),
             ObjType::EventPool => self.make_pool(site, size),

@@ -30,6 +30,7 @@ mod growth;
 mod holdings;
 mod ids;
 mod interleavings;
+mod irqs;
 mod kill;
 mod killed;
 mod labelled;

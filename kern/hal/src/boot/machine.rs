@@ -16,7 +16,7 @@ use crate::cpu::{enable, machine_check, mitigations, percpu, start, tables, time
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
 use crate::dev::log::{self, Shown};
-use crate::dev::{clock, lapic, logport, serial};
+use crate::dev::{clock, ioapic, lapic, logport, serial};
 use crate::layout::{self, DIRECT_MAP};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
@@ -41,7 +41,8 @@ pub struct Kernel {
     pub main: fn(&'static Boot) -> !,
     /// Runs on each other CPU after that.
     pub ap_main: fn(CpuId) -> !,
-    /// Another interrupt than the timer's came while user code ran, and has been acknowledged.
+    /// Another interrupt than the timer's came while user code ran. It has been acknowledged, unless
+    /// it is a device's.
     /// Returns to resume the current task, which may be another one by then.
     pub on_interrupt: fn(&'static CpuBlock, u8),
     /// The timer fired while user code ran, and has been acknowledged. Returns as above.
@@ -82,8 +83,8 @@ pub fn option(key: &str) -> Option<&'static str> {
 static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
 /// [`INFO`], filled; its lock is never released.
 static READ_INFO: Once<&'static BootInfo> = Once::new();
-/// Where firmware says that IOAPICs are; `None` where those are more than there is room for.
-static IO_APICS: Once<Option<heapless::Vec<u64, IO_APICS_MAX>>> = Once::new();
+/// Where firmware says that IOAPICs are, and their first lines; `None` where those are more than there is room for.
+static IO_APICS: Once<Option<heapless::Vec<(u64, u32), IO_APICS_MAX>>> = Once::new();
 const IO_APICS_MAX: usize = 32;
 static BOOT: Once<Boot> = Once::new();
 
@@ -268,10 +269,11 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     IO_APICS.call_once(|| {
         let (mut found, mut all) = (heapless::Vec::new(), true);
         if let Some(firmware) = &firmware {
-            firmware.for_each_io_apic(|at| all &= found.push(at).is_ok());
+            firmware.for_each_io_apic(|at, first| all &= found.push((at, first)).is_ok());
         }
         Some(found).filter(|_| all)
     });
+    ioapic::init(IO_APICS.get().and_then(Option::as_ref).into_iter().flatten().copied())?;
     match firmware {
         Some(firmware) => start::start_all(&firmware, limit, features),
         None => Ok(()),
@@ -287,7 +289,8 @@ pub fn is_device_memory(at: u64, bytes: u64) -> bool {
     let own = Range::sized(lapic::physical_base(), 0x1000);
     let known = READ_INFO.get().is_some_and(|info| info.is_device(range));
     let others = IO_APICS.get().and_then(Option::as_ref);
-    let is_free = |at: &u64| !Range::sized(*at, 0x1000).is_some_and(|other| other.overlaps(range));
+    let is_free =
+        |(at, _): &(u64, u32)| !Range::sized(*at, 0x1000).is_some_and(|other| other.overlaps(range));
     known && !own.is_some_and(|own| own.overlaps(range)) && others.is_some_and(|all| all.iter().all(is_free))
 }
 

@@ -55,6 +55,11 @@ pub const WOKEN: u64 = 1 << 0;
 pub const TIMER: u64 = 1 << 1;
 /// Another interrupt came.
 pub const OTHER: u64 = 1 << 2;
+/// From this bit on: interrupts of devices, which are not acknowledged yet, by their places in the
+/// CPU's table.
+pub const DEVICE_SHIFT: u32 = 8;
+
+const _: () = assert!(DEVICE_SHIFT as usize + abi::devices::CPU_LINES <= 64);
 
 // Each of the following says what interrupts came, by these bits; 0: none. Their handler leaves
 // that in RAX (`trap_kernel` in trap/entry.s), and may change all registers that a C call may.

@@ -135,11 +135,12 @@ impl Tables {
         });
     }
 
-    /// Calls `f` with the address of each controller that takes devices' interrupts.
-    pub fn for_each_io_apic(&self, mut f: impl FnMut(u64)) {
+    /// Calls `f` with the address of each controller that takes devices' interrupts, and the number
+    /// of its first line.
+    pub fn for_each_io_apic(&self, mut f: impl FnMut(u64, u32)) {
         self.for_each_entry(|entry| {
             if let MadtEntry::IoApic(e) = entry {
-                f(u64::from(e.io_apic_address));
+                f(u64::from(e.io_apic_address), e.global_system_interrupt_base);
             }
         });
     }

@@ -16,6 +16,8 @@ pub mod exit;
 #[cfg(target_os = "none")]
 pub mod faults;
 #[cfg(target_os = "none")]
+pub mod ioapic;
+#[cfg(target_os = "none")]
 pub mod lapic;
 #[cfg(target_os = "none")]
 pub mod log;

@@ -1,7 +1,44 @@
-//! Port I/O.
+//! Port I/O, of the kernel and for programs.
+
+use core::ops::RangeInclusive;
 
 use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
 use x86_64::structures::port::PortRead;
+
+/// Ports that the kernel uses as long as it runs: the old interrupt controllers, which it masks, the
+/// ports that end a run, and both serial lines and the debug console, where it writes its log.
+const KERNELS: [RangeInclusive<u16>; 7] =
+    [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x3f8..=0x3ff, 0x8900..=0x8900];
+
+/// Returns whether the kernel uses a port itself.
+pub fn is_kernels(port: u16) -> bool {
+    KERNELS.iter().any(|range| range.contains(&port))
+}
+
+/// Reads 1, 2 or 4 bytes of a port for a program that may.
+pub fn read_for_program(port: u16, bytes: u8) -> u32 {
+    // SAFETY: a port of a device that process 1 has given away, and none of the kernel's: process 1
+    // is trusted with all devices, whatever memory they can reach.
+    unsafe {
+        match bytes {
+            1 => read::<u8>(port).into(),
+            2 => read::<u16>(port).into(),
+            _ => read::<u32>(port),
+        }
+    }
+}
+
+/// Writes 1, 2 or 4 bytes to a port for a program that may.
+pub fn write_for_program(port: u16, bytes: u8, value: u32) {
+    // SAFETY: as in `read_for_program`.
+    unsafe {
+        match bytes {
+            1 => PortWriteOnly::new(port).write(value as u8),
+            2 => PortWriteOnly::new(port).write(value as u16),
+            _ => PortWriteOnly::new(port).write(value),
+        }
+    }
+}
 
 /// # Safety
 /// Writing `value` to `port` must have no effect on memory that Rust code relies on.

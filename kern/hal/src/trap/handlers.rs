@@ -6,7 +6,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{APIC_ERROR, DEBUG, Meaning, PAGE_FAULT, SPURIOUS, WAKE, dump, entry, epitaph};
+use super::{APIC_ERROR, DEBUG, Meaning, PAGE_FAULT, SPURIOUS, WAKE, device_of, dump, entry, epitaph};
 use crate::boot::AURORA_KERNEL;
 use crate::cpu::{debug, idle, percpu};
 use crate::dev::log::Shown;
@@ -57,7 +57,8 @@ pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error
 /// Handles an interrupt in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     let vector = vector as u8;
-    if acknowledge(vector) {
+    // The kernel masks a device's line before it acknowledges its interrupt.
+    if device_of(vector).is_none() && acknowledge(vector) {
         return;
     }
     (AURORA_KERNEL.on_interrupt)(block, vector);
@@ -82,6 +83,9 @@ pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     if vector == WAKE {
         lapic::end_of_interrupt();
         return idle::WOKEN;
+    }
+    if let Some(place) = device_of(vector) {
+        return 1 << (idle::DEVICE_SHIFT + u32::from(place));
     }
     match acknowledge(vector) {
         true => 0,

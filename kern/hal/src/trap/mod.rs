@@ -43,8 +43,16 @@ pub const WAKE: u8 = 0x20;
 pub const TIMER: u8 = 0x21;
 /// The local APIC found an error.
 pub const APIC_ERROR: u8 = 0x22;
+/// The vectors of devices' interrupts: one for each place in a CPU's table.
+pub const FIRST_DEVICE: u8 = 0x30;
+const DEVICES_END: u8 = FIRST_DEVICE + abi::devices::CPU_LINES as u8;
 /// The local APIC took an interrupt back.
 pub const SPURIOUS: u8 = 0xff;
+
+/// Returns the place in the CPU's table of the device whose interrupt has this vector.
+pub fn device_of(vector: u8) -> Option<u8> {
+    (FIRST_DEVICE..DEVICES_END).contains(&vector).then(|| vector - FIRST_DEVICE)
+}
 
 /// What an exception means that interrupted the kernel, or user code at a place where the entry
 /// could not save its registers in the task.

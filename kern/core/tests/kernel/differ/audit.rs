@@ -7,9 +7,11 @@ use abi::Rights;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::RootId;
+use kern_base::irq::IrqHandler;
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::objects::header_of;
+use kern_base::port::IoPort;
 use kern_base::process::Process;
 use kern_base::roots::MAX_ROOTS;
 use kern_base::slot::{CNode, Slot};
@@ -107,6 +109,25 @@ impl Pair {
                 let used = found.get().lock(pin).region.used();
                 if used != (it.low, it.size - it.high) {
                     return Err(format!("used {used:x?} in the kernel, {it:x?} in the model"));
+                }
+            }
+            Kind::IrqHandler(it) => {
+                let Some(found) = word.get::<IrqHandler>() else { return Err("is none".to_owned()) };
+                let found = found.get();
+                let line = found.line().map(|line| u64::from(line.number));
+                let cpu = found.route().map(|route| route.cpu.index());
+                if (line, cpu) != (it.line, it.cpu) {
+                    return Err(format!("line {line:?} on {cpu:?} in the kernel, {it:?} in the model"));
+                }
+                let wired = found.line().and_then(|line| self.world.wired(line.number));
+                if wired != found.route() {
+                    return Err(format!("goes to {:?}, and its line to {wired:?}", found.route()));
+                }
+            }
+            Kind::IoPort(it) => {
+                let found = word.get::<IoPort>().map(|found| found.get().range());
+                if found != Some((it.first, it.count)) {
+                    return Err(format!("{found:?} in the kernel, {it:?} in the model"));
                 }
             }
             Kind::CNode(it) => {

@@ -83,7 +83,11 @@ impl Pair {
             self.must(0, Op::SchedAllow, args)?;
         }
         let inert = self.make(0, ObjType::SchedContext, 0)?;
-        shared.extend([spare, inert, frame, control]);
+        let (irq, ports) = (self.make(0, ObjType::IrqHandler, 0)?, self.make(0, ObjType::IoPort, 0)?);
+        if dice.once_in(2) {
+            self.must(0, Op::IrqAllow, [abi::INIT_MACHINE.arg(), irq.arg(), 1, 0, 0, 0])?;
+        }
+        shared.extend([spare, inert, frame, control, irq, ports]);
         // What one of them can make a process of.
         for (what, size) in
             [(ObjType::CNode, 9), (ObjType::VSpace, 4), (ObjType::Process, 2), (ObjType::Task, 0)]

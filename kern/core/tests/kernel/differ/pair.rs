@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use abi::{Cap, MsgInfo, ObjType, Op, TaskId};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
+use kern_base::irq::IrqHandler;
 use kern_base::limits::{ACCOUNTS, HOLDING_LOOKS};
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::port::IoPort;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
@@ -75,6 +77,8 @@ fn sizes() -> Sizes {
         notification: line(size_of::<Notification>()),
         reply: line(size_of::<Reply>()),
         event_pool: size_of::<EventPool>() as u64,
+        irq_handler: line(size_of::<IrqHandler>()),
+        io_port: line(size_of::<IoPort>()),
     }
 }
 
@@ -104,7 +108,7 @@ impl Pair {
         world.gate.fast = is_fast;
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
-        let limits = Limits { slots_listed: HOLDING_LOOKS as u32, accounts: ACCOUNTS };
+        let limits = Limits { slots_listed: HOLDING_LOOKS as u32, accounts: ACCOUNTS, ..Limits::default() };
         let model = Model { now, sizes: sizes(), cpus, limits, ..Model::default() };
         let later = world.now() + FAR;
         let (tasks, agents, made) = (Vec::new(), Vec::new(), Vec::new());
@@ -446,6 +450,9 @@ impl Pair {
                 }
                 if let Some(pool) = word.get::<EventPool>() {
                     places.insert(Place::Reader(it.object), pool.map(|p| &p.reader));
+                }
+                if let Some(irq) = word.get::<IrqHandler>() {
+                    places.insert(Place::Target(it.object), irq.map(|irq| &irq.target));
                 }
                 if let Some(group) = word.get::<Group>() {
                     for (index, entry) in group.get().exposures.known().iter(pin).enumerate() {

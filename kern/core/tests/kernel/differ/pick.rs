@@ -1,6 +1,8 @@
 //! Chooses a step's system call: mostly a valid one, with capabilities that the task has; sometimes
 //! one with any slot and any numbers.
 
+mod devices;
+
 use abi::audit::LABELS;
 use abi::events::PoolSize;
 use abi::membership::{SEEN_AS_ADDER, watch};
@@ -65,6 +67,12 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::CpuPark),
     (1, Op::CpuInfo),
     (2, Op::SchedBind),
+    (2, Op::IrqAllow),
+    (3, Op::IrqBind),
+    (1, Op::IrqAck),
+    (1, Op::PortAllow),
+    (1, Op::PortRead),
+    (1, Op::PortWrite),
     (1, Op::SchedInfo),
     (2, Op::NotificationBind),
     (4, Op::Map),
@@ -97,6 +105,8 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
     (ObjType::SchedControl, 0),
+    (ObjType::IrqHandler, 0),
+    (ObjType::IoPort, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12 | 2 << 8),
     (ObjType::CNode, 4),
@@ -623,7 +633,7 @@ impl Pick<'_> {
             }
             Op::NotificationBind => [self.cap(ObjType::Notification), task, 0, 0, 0, 0],
             Op::SetBases => [self.dice.of(&[0, 0x1000, abi::USER_TOP]), self.dice.of(WILD), 0, 0, 0, 0],
-            _ => self.arguments_of_memory(op),
+            _ => self.arguments_of_devices(op),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use abi::audit::Record;
+use kern_base::irq::{Line, Route};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
 use kern_base::phys::{Phys, PhysPage};
@@ -36,6 +37,19 @@ const PCID_MASK: u64 = 0xfff;
 /// In a CR3 value: keep the translations of its PCID.
 const NO_FLUSH: u64 = 1 << 63;
 
+/// Interrupt lines of the machine. No line can interrupt a CPU from this one on.
+pub const LINES: u32 = 24;
+pub const FAR_CPU: usize = 7;
+/// I/O ports that the kernel uses itself.
+pub const OWN_PORTS: std::ops::Range<u16> = 0x70..0x72;
+
+/// How a line is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LineState {
+    pub to: Option<Route>,
+    pub is_open: bool,
+}
+
 /// What a CPU remembers: by PCID and address, of which space that was true.
 pub type Tlb = BTreeMap<(u64, u64), (u64, Page)>;
 
@@ -52,6 +66,12 @@ pub struct Hardware {
     /// CR3 of each CPU, where it is that of a VSpace.
     cr3: BTreeMap<usize, u64>,
     pcids: BTreeSet<u64>,
+    /// The lines that were ever routed.
+    pub lines: BTreeMap<u32, LineState>,
+    /// Interrupts of devices that were not acknowledged yet.
+    pub in_service: u32,
+    /// What was written to I/O ports: number, bytes, value.
+    pub written: Vec<(u16, u8, u32)>,
     pub log: Vec<(u8, Vec<u8>)>,
     /// Records that the log received.
     pub told: Vec<Record>,
@@ -156,6 +176,50 @@ impl Machine for Fake {
 
     fn wake(&self, cpu: CpuId) {
         self.hardware().wakes.insert(cpu.index());
+    }
+
+    fn has_line(&self, line: u32) -> bool {
+        line < LINES
+    }
+
+    fn route_line(&self, line: Line, to: Option<Route>) -> bool {
+        if to.is_some_and(|to| to.cpu.index() >= FAR_CPU) {
+            return false;
+        }
+        self.hardware().lines.insert(line.number, LineState { to, is_open: false });
+        true
+    }
+
+    fn open_line(&self, line: u32) {
+        if let Some(line) = self.hardware().lines.get_mut(&line) {
+            line.is_open = line.to.is_some();
+        }
+    }
+
+    fn mask_line(&self, line: u32) {
+        if let Some(line) = self.hardware().lines.get_mut(&line) {
+            line.is_open = false;
+        }
+    }
+
+    fn end_of_interrupt(&self) {
+        let mut hardware = self.hardware();
+        assert!(hardware.in_service > 0, "an interrupt is acknowledged that has not come");
+        hardware.in_service -= 1;
+    }
+
+    fn uses_port(&self, port: u16) -> bool {
+        OWN_PORTS.contains(&port)
+    }
+
+    fn read_port(&self, port: u16, bytes: u8) -> u32 {
+        assert!(!self.uses_port(port), "port {port:#x} is the kernel's");
+        u32::from(port) << 8 | u32::from(bytes)
+    }
+
+    fn write_port(&self, port: u16, bytes: u8, value: u32) {
+        assert!(!self.uses_port(port), "port {port:#x} is the kernel's");
+        self.hardware().written.push((port, bytes, value));
     }
 
     fn phys(&self, addr: u64) -> Phys {

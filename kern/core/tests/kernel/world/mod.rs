@@ -24,12 +24,13 @@ use kern_base::phys::Phys;
 use std::ops::Range;
 
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
+use kern_base::irq::{Lines, Route};
 use kern_base::machine::FaultEnd;
 use kern_base::task::{RegFrame, State, Task, TaskHot};
-use kern_core::Kernel;
 use kern_core::door::entry::Interrupt;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
+use kern_core::{Kernel, StaticTables};
 use sched::PRIORITIES;
 use smp::chaos::Point;
 use smp::cpu::Pin;
@@ -40,7 +41,7 @@ use smp::mailbox::Idle;
 use gate::Gate;
 pub use gate::Mode;
 pub use gate::Why;
-pub use machine::Fake;
+pub use machine::{FAR_CPU, Fake};
 use stop::Part;
 
 /// Where every program's SYSCALL instruction is, and what comes behind it.
@@ -260,8 +261,11 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
     };
     let frames = FrameTable::new(memory.iter().map(range).collect::<Option<Vec<_>>>()?);
     let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
-    let accounts = Box::leak(Box::new(Accounts::new()));
-    let kernel = Kernel::new(Fake::default(), blocks, frames, accounts);
+    let tables = StaticTables {
+        accounts: Box::leak(Box::new(Accounts::new())),
+        lines: Box::leak(Box::new(Lines::new())),
+    };
+    let kernel = Kernel::new(Fake::default(), blocks, frames, tables);
     Some(piece.emplace(host_test::pin(0), kernel)?.get())
 }
 
@@ -549,6 +553,23 @@ impl World {
             self.mode(*n) == Mode::User && !self.translation(*n, *address).is_some_and(allows)
         };
         (0..self.cpus()).flat_map(remembers).find(is_stale).map(|(n, (address, _))| (n, address))
+    }
+
+    // --- devices ---------------------------------------------------------------------------------
+
+    /// Where the machine sends the interrupts of a line.
+    pub fn wired(&self, line: u32) -> Option<Route> {
+        self.k.machine.hardware().lines.get(&line).and_then(|line| line.to)
+    }
+
+    /// A device signals. Returns whether that interrupts a CPU.
+    pub fn signal(&mut self, line: u32) -> bool {
+        let state = self.k.machine.hardware().lines.get(&line).copied().unwrap_or_default();
+        let Some(to) = state.to.filter(|_| state.is_open) else { return false };
+        self.k.machine.hardware().in_service += 1;
+        self.interrupt(to.cpu.index(), Interrupt::Device(to.place));
+        assert_eq!(self.k.machine.hardware().in_service, 0, "an interrupt is not acknowledged");
+        true
     }
 
     // --- letting things happen -------------------------------------------------------------------

@@ -1,0 +1,126 @@
+//! IrqHandlers get their lines, and are bound to Notifications.
+
+use abi::devices::{CPU_LINES, line};
+use abi::{Error, Op};
+use kern_base::header::FLAG_DYING;
+use kern_base::irq::{IrqHandler, Line, NoLine, Route};
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::sched_control::SchedControl;
+use kern_base::slot::Place;
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::sync::Ordering::SeqCst;
+use smp::sync::fence;
+
+use crate::args::Args;
+use crate::life::reclaim::Pins;
+use crate::rooms::Make;
+use crate::{Answer, MachineObject, NOT_COVERED, OpenTask, Refusal, Result, refuse_if};
+
+impl<'k, M: Machine> Make<'k, M> {
+    /// Carries out [`abi::Op::IrqAllow`].
+    pub fn irq_allow(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        self.caps().operand::<MachineObject, { Op::IrqAllow as u8 }, 0>(me, args.cap())?;
+        let irq = self.caps().operand::<IrqHandler, { Op::IrqAllow as u8 }, 1>(me, args.cap1())?;
+        let number = u32::try_from(args.a2).ok().filter(|number| self.k.machine.has_line(*number));
+        let number = number.ok_or(Refusal::argument(2))?;
+        refuse_if(args.a3 & !line::ALL != 0, Refusal::argument(3))?;
+        let given = self.k.lines.give(Line { number, how: args.a3 as u8 }, irq);
+        given.map_err(|why| match why {
+            NoLine::Missing => Refusal::argument(2),
+            NoLine::HasOne => Error::BadState.into(),
+            NoLine::Taken => Error::InUse.into(),
+        })?;
+        fence(SeqCst);
+        if irq.get().header.has_flag(FLAG_DYING) {
+            // The CPU that ends it may not have seen that.
+            self.k.lines.take_back(irq);
+            return Err(Error::Dying.into());
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// Carries out [`abi::Op::IrqBind`].
+    pub fn irq_bind(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        let control = self.caps().operand::<SchedControl, { Op::IrqBind as u8 }, 0>(me, args.cap())?;
+        let irq = self.caps().operand::<IrqHandler, { Op::IrqBind as u8 }, 1>(me, args.cap1())?;
+        if args.a2 == 0 {
+            return self.irq_unbind(me, irq);
+        }
+        let cap = args.cap2();
+        let source = self.caps().slot_of(me.process(self.pin()), cap)?;
+        let word = source.get().word.load(self.pin());
+        let bits = self.caps().typed_operand::<Notification, { Op::IrqBind as u8 }, 2>(word, cap)?;
+        refuse_if(args.a3 == 0, Refusal::argument(3))?;
+        let cpu = self.cpu_for(control.get(), args.a4)?;
+        let line = irq.get().line().ok_or(Error::BadState)?;
+        let slot = irq.map(|irq| &irq.target);
+        self.caps().claim(Place { slot, table: &irq.get().header }).map_err(|refusal| match refusal {
+            Refusal::Error { error: Error::SlotOccupied, .. } => Error::InUse.into(),
+            other => other,
+        })?;
+        let bound = self.route(irq, line, cpu).and_then(|()| {
+            irq.get().set_bits(args.a3);
+            let root = self.caps().lock_root(&bits.get().header);
+            self.caps().check_parent(&root, source, word)?;
+            self.caps().fill_derived(slot, source, word, abi::Rights::NONE, 0);
+            Ok(Answer::DONE)
+        });
+        bound.inspect_err(|_| self.caps().unclaim(slot))
+    }
+
+    /// Returns the CPU with this number, if a SchedControl covers it.
+    fn cpu_for(self, control: &SchedControl, number: u64) -> Result<CpuId> {
+        let count = self.k.cpu_count();
+        let cpu = usize::try_from(number).ok().filter(|cpu| *cpu < count).and_then(CpuId::new);
+        let cpu = cpu.ok_or(Refusal::new(Error::NoCpu, count as u64))?;
+        refuse_if(!control.covers(cpu), NOT_COVERED)?;
+        Ok(cpu)
+    }
+
+    /// Makes the interrupts of an IrqHandler, whose slot is claimed, arrive at a CPU. The line is
+    /// masked.
+    fn route(self, irq: Ref<'k, IrqHandler>, line: Line, cpu: CpuId) -> Result<()> {
+        let before = irq.get().route();
+        let stays = before.filter(|before| before.cpu == cpu);
+        let lines = &self.k.block(self.pin(), cpu).lines;
+        let place = stays.map(|stays| stays.place).or_else(|| lines.take(irq));
+        let to = Route { cpu, place: place.ok_or(Refusal::new(Error::Full, CPU_LINES as u64))? };
+        if !self.k.machine.route_line(line, Some(to)) {
+            if stays.is_none() {
+                self.leave_place(irq, to);
+            }
+            return Err(Refusal::new(Error::NoCpu, self.k.cpu_count() as u64));
+        }
+        irq.get().set_route(Some(to));
+        if let Some(before) = before.filter(|before| *before != to) {
+            self.leave_place(irq, before);
+        }
+        Ok(())
+    }
+
+    fn leave_place(self, irq: Ref<'k, IrqHandler>, route: Route) {
+        self.life().leave_line_place(irq, route);
+    }
+
+    /// Makes interrupts go nowhere.
+    fn irq_unbind(self, me: OpenTask<'k>, irq: Ref<'k, IrqHandler>) -> Result<Answer> {
+        if let Some(line) = irq.get().line() {
+            self.k.machine.mask_line(line.number);
+        }
+        self.life().delete_slot(me, irq.map(|irq| &irq.target), Pins::Hold)?;
+        Ok(Answer::DONE)
+    }
+
+    /// Carries out [`abi::Op::IrqAck`].
+    pub fn irq_ack(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        let irq = self.caps().operand::<IrqHandler, { Op::IrqAck as u8 }, 0>(me, args.cap())?.get();
+        let is_bound = irq.target.word.load(self.pin()).object_type() != 0;
+        let line = irq.line().filter(|_| is_bound).ok_or(Error::BadState)?;
+        let until = irq.rests_until();
+        refuse_if(self.k.machine.now() < until, Refusal::new(Error::WouldBlock, until))?;
+        self.k.machine.open_line(line.number);
+        Ok(Answer::DONE)
+    }
+}

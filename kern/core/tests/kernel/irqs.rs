@@ -1,0 +1,210 @@
+//! Interrupts of devices and I/O ports: who gets them, where interrupts arrive, and what is left of
+//! them when somebody ends.
+
+use abi::devices::{CPU_LINES, line};
+use abi::{Cap, Error, ObjType, Op};
+
+use crate::scene::Scene;
+use crate::world::make::{CONTROL, at};
+use crate::world::{Regs, Tcb};
+
+const LINE: u64 = 9;
+const BITS: u64 = 0b101;
+const NOT_COVERED: (Error, u64) = (Error::OverLimit, u64::MAX);
+
+/// Makes an IrqHandler with a line.
+fn handler(s: &mut Scene, line: u64) -> Cap {
+    let irq = s.w.make(0, ObjType::IrqHandler, 0);
+    s.w.must(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), irq.arg(), line, 0]);
+    irq
+}
+
+fn allow(s: &mut Scene, irq: Cap, line: u64, how: u64) -> Result<(), (Error, u64)> {
+    s.w.ask(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), irq.arg(), line, how]).map(drop)
+}
+
+fn bind(s: &mut Scene, irq: Cap, to: Cap, cpu: u64) -> Result<(), (Error, u64)> {
+    s.w.ask(0, Op::IrqBind, &[CONTROL, irq.arg(), to.arg(), BITS, cpu]).map(drop)
+}
+
+fn ack(s: &mut Scene, irq: Cap) -> Result<(), (Error, u64)> {
+    s.w.ask(0, Op::IrqAck, &[irq.arg()]).map(drop)
+}
+
+/// A driver on CPU `n`: a task that waits for bits of a Notification of its own.
+fn driver(s: &mut Scene, n: usize, priority: u64) -> (Tcb, Cap) {
+    let task = s.running(n, priority).0;
+    let note = s.w.make(n, ObjType::Notification, 0);
+    // A slot of its own, also beside those of other drivers.
+    let own = Cap(20 + note.0 % 40);
+    s.w.give(note, s.process, own);
+    s.w.does_and_run(&task, Regs::op(Op::Wait, &[own.arg()]));
+    (task, note)
+}
+
+/// A driver on CPU 0 whose interrupts arrive at CPU `cpu`, and its IrqHandler, open.
+fn driven(s: &mut Scene, priority: u64, cpu: u64) -> (Tcb, Cap) {
+    let (task, note) = driver(s, 0, priority);
+    let irq = handler(s, LINE);
+    bind(s, irq, note, cpu).expect("it has a line");
+    ack(s, irq).expect("it is bound");
+    (task, irq)
+}
+
+#[test]
+fn a_line_is_given_once() {
+    let mut s = Scene::new(1);
+    let (irq, other) = (s.w.make(0, ObjType::IrqHandler, 0), s.w.make(0, ObjType::IrqHandler, 0));
+    assert_eq!(allow(&mut s, irq, 24, 0), Err((Error::BadArgument, 2)), "there is no such line");
+    assert_eq!(allow(&mut s, irq, u64::MAX, 0), Err((Error::BadArgument, 2)));
+    assert_eq!(allow(&mut s, irq, LINE, line::ALL + 1), Err((Error::BadArgument, 3)));
+    assert_eq!(allow(&mut s, irq, LINE, line::ALL), Ok(()));
+    assert_eq!(allow(&mut s, irq, LINE + 1, 0), Err((Error::BadState, 0)), "it has one");
+    assert_eq!(allow(&mut s, other, LINE, 0), Err((Error::InUse, 0)));
+    s.delete(irq);
+    assert_eq!(allow(&mut s, other, LINE, 0), Ok(()), "the line is free again");
+}
+
+#[test]
+fn an_interrupt_wakes_the_driver_once_for_each_time_it_asks() {
+    for (n, cpu) in [(1, 0), (2, 1)] {
+        let mut s = Scene::new(n);
+        let (task, irq) = driven(&mut s, 20, cpu);
+        assert!(s.w.signal(LINE as u32));
+        s.w.run();
+        assert!(s.w.runs(0, &task), "{n} CPUs: the driver runs");
+        assert_eq!(s.w.result(&task).rdx, BITS);
+        assert!(!s.w.signal(LINE as u32), "the line is masked");
+        ack(&mut s, irq).expect("nobody was interrupted");
+        assert!(s.w.signal(LINE as u32));
+    }
+}
+
+#[test]
+fn what_is_not_bound_is_masked() {
+    let mut s = Scene::new(1);
+    let (_, note) = driver(&mut s, 0, 20);
+    let irq = s.w.make(0, ObjType::IrqHandler, 0);
+    assert_eq!(bind(&mut s, irq, note, 0), Err((Error::BadState, 0)), "it has no line");
+    assert_eq!(ack(&mut s, irq), Err((Error::BadState, 0)));
+    allow(&mut s, irq, LINE, 0).expect("a free line");
+    assert_eq!(ack(&mut s, irq), Err((Error::BadState, 0)), "it is not bound");
+    bind(&mut s, irq, note, 0).expect("it has a line");
+    assert!(!s.w.signal(LINE as u32), "the driver has not asked yet");
+    ack(&mut s, irq).expect("it is bound");
+    s.w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), 0, 0, 0]);
+    assert!(!s.w.signal(LINE as u32));
+    assert_eq!(ack(&mut s, irq), Err((Error::BadState, 0)));
+}
+
+#[test]
+fn arguments_are_checked() {
+    let mut s = Scene::new(2);
+    let (_, note) = driver(&mut s, 0, 20);
+    let irq = handler(&mut s, LINE);
+    let none = [CONTROL, irq.arg(), note.arg(), 0, 0];
+    assert_eq!(s.w.ask(0, Op::IrqBind, &none).map(drop), Err((Error::BadArgument, 3)), "no bits");
+    assert_eq!(bind(&mut s, irq, note, 2), Err((Error::NoCpu, 2)));
+    let here = s.w.control_of(0, abi::INIT_UNTYPED, 9, 1);
+    let there = [here.arg(), irq.arg(), note.arg(), BITS, 1];
+    assert_eq!(s.w.ask(0, Op::IrqBind, &there).map(drop), Err(NOT_COVERED));
+    bind(&mut s, irq, note, 1).expect("process 1 may use all CPUs");
+    assert_eq!(bind(&mut s, irq, note, 0), Err((Error::InUse, 0)));
+}
+
+#[test]
+fn a_cpu_that_no_line_can_interrupt_is_refused() {
+    let far = crate::world::FAR_CPU;
+    let mut s = Scene::new(far + 1);
+    let (_, note) = driver(&mut s, 0, 20);
+    let irq = handler(&mut s, LINE);
+    assert_eq!(bind(&mut s, irq, note, far as u64), Err((Error::NoCpu, far as u64 + 1)));
+    assert_eq!(bind(&mut s, irq, note, 0), Ok(()));
+}
+
+#[test]
+fn the_last_capability_takes_everything_back() {
+    let mut s = Scene::new(2);
+    let (task, irq) = driven(&mut s, 20, 1);
+    s.delete(irq);
+    assert!(!s.w.signal(LINE as u32));
+    assert_eq!(s.w.wired(LINE as u32), None);
+    assert!(!s.w.runs(0, &task));
+    // All places of the CPU's table are free.
+    let (_, note) = driver(&mut s, 0, 20);
+    for n in 0..CPU_LINES.min(24) as u64 {
+        let irq = handler(&mut s, n);
+        assert_eq!(bind(&mut s, irq, note, 1), Ok(()), "line {n}");
+    }
+}
+
+#[test]
+fn when_the_notification_ends_the_line_stays_masked_and_can_be_bound_again() {
+    let mut s = Scene::new(2);
+    let (_, note) = driver(&mut s, 0, 20);
+    let irq = handler(&mut s, LINE);
+    bind(&mut s, irq, note, 0).expect("it has a line");
+    ack(&mut s, irq).expect("it is bound");
+    s.w.must(0, Op::CapRevoke, &[at(note)]);
+    s.w.run();
+    assert_eq!(ack(&mut s, irq), Err((Error::BadState, 0)));
+    // It was open: the first interrupt masks it.
+    assert!(s.w.signal(LINE as u32));
+    assert!(!s.w.signal(LINE as u32));
+    let (other, next) = driver(&mut s, 0, 20);
+    bind(&mut s, irq, next, 1).expect("it is bound no more");
+    ack(&mut s, irq).expect("it is bound");
+    assert!(s.w.signal(LINE as u32));
+    s.w.run();
+    assert!(s.w.runs(0, &other));
+}
+
+#[test]
+fn a_cpu_rests_from_interrupts_that_take_time_from_better_tasks() {
+    for cpus in [1, 2] {
+        let mut s = Scene::new(cpus);
+        let (task, irq) = driven(&mut s, 20, cpus as u64 - 1);
+        let (hog, _) = s.running(cpus - 1, 30);
+        // Each look at the clock takes some time.
+        s.w.k.machine.hardware().pace = 100;
+        assert!(s.w.signal(LINE as u32));
+        s.w.run();
+        assert!(s.w.runs(cpus - 1, &hog), "it outranks the driver, or the driver is elsewhere");
+        assert_eq!(s.w.runs(0, &task), cpus == 2);
+        let agent = 0;
+        let refused = s.w.ask(agent, Op::IrqAck, &[irq.arg()]).map(drop);
+        let (error, until) = refused.expect_err("the CPU rests");
+        assert_eq!(error, Error::WouldBlock);
+        s.w.advance(until - s.w.now());
+        assert_eq!(ack(&mut s, irq), Ok(()));
+    }
+}
+
+#[test]
+fn ports_are_read_and_written_within_their_range() {
+    let mut s = Scene::new(1);
+    let ports = s.w.make(0, ObjType::IoPort, 0);
+    let give = |s: &mut Scene, first: u64, count: u64| {
+        s.w.ask(0, Op::PortAllow, &[abi::INIT_MACHINE.arg(), ports.arg(), first, count]).map(drop)
+    };
+    let read = |s: &mut Scene, port: u64, bytes: u64| {
+        s.w.ask(0, Op::PortRead, &[ports.arg(), port, bytes]).map(|answer| answer.rdi)
+    };
+    assert_eq!(read(&mut s, 0, 1), Err((Error::BadArgument, 1)), "it has none");
+    assert_eq!(give(&mut s, 0x1_0000, 1), Err((Error::BadArgument, 2)));
+    assert_eq!(give(&mut s, 0xffff, 2), Err((Error::BadArgument, 3)));
+    assert_eq!(give(&mut s, 0x60, 0), Err((Error::BadArgument, 3)));
+    assert_eq!(give(&mut s, 0x60, 17), Err((Error::BadAddress, 0x70)), "the kernel's");
+    assert_eq!(give(&mut s, 0x60, 8), Ok(()));
+    assert_eq!(give(&mut s, 0x60, 8), Err((Error::BadState, 0)));
+    assert_eq!(read(&mut s, 0x64, 4), Ok(0x6404));
+    assert_eq!(read(&mut s, 0x65, 4), Err((Error::BadArgument, 1)));
+    assert_eq!(read(&mut s, 0x5f, 1), Err((Error::BadArgument, 1)));
+    assert_eq!(read(&mut s, 0x60, 3), Err((Error::BadArgument, 2)));
+    let write = |s: &mut Scene, bytes: u64, value: u64| {
+        s.w.ask(0, Op::PortWrite, &[ports.arg(), 0x61, bytes, value]).map(drop)
+    };
+    assert_eq!(write(&mut s, 1, 0x100), Err((Error::BadArgument, 3)));
+    assert_eq!((write(&mut s, 1, 0xff), write(&mut s, 2, 0xffff)), (Ok(()), Ok(())));
+    assert_eq!(s.w.k.machine.hardware().written, [(0x61, 1, 0xff), (0x61, 2, 0xffff)]);
+}
