@@ -15,6 +15,7 @@
 mod bound;
 mod caps;
 mod change;
+mod devices;
 mod groups;
 mod marks;
 mod memory;
@@ -66,6 +67,7 @@ impl Judge {
         change.tasks();
         change.processes();
         change.others();
+        change.devices();
         &self.found
     }
 

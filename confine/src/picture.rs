@@ -105,7 +105,7 @@ impl Picture {
         add! {
             untypeds Untyped, cnodes CNode, vspaces VSpace, frames Frame, processes Process, tasks Task,
             contexts SchedContext, groups Group, notifications Notification, replies Reply, machines Machine,
-            pools EventPool, controls SchedControl,
+            pools EventPool, controls SchedControl, irqs IrqHandler, ports IoPort,
         }
         self.things.sort_unstable_by_key(|thing| thing.at);
         self.find_holders();

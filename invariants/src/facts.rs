@@ -1,7 +1,7 @@
 //! A snapshot with the indices by which rules find its records.
 
 use snapshot::{
-    CNode, Context, Cpu, Entry, Frame, Group, Info, Kernel, Member, Notification, Object, Pool, Process,
+    CNode, Context, Cpu, Entry, Frame, Group, Info, Irq, Kernel, Member, Notification, Object, Pool, Process,
     Reply, Root, Slot, Stage, State, Table, Task, Untyped, VSpace,
 };
 
@@ -77,6 +77,7 @@ impl<'a> Facts<'a> {
         notification: Notification = notifications Notification, "Notification";
         reply: Reply = replies Reply, "Reply";
         pool: Pool = pools Pool, "event pool";
+        irq: Irq = irqs Irq, "IrqHandler";
         slot: Slot = slots Slot, "full slot";
         member: Member = members Member, "place of a member";
     }

@@ -7,8 +7,8 @@
 //! never free memory.
 
 use snapshot::{
-    CNode, Context, Cpu, Device, Member, Notification, Pool, Process, Reply, RequestKind, Root, Stage, State,
-    Task, TaskNumber, Untyped, VSpace,
+    CNode, Context, Cpu, Device, Line, Member, Notification, Pool, Process, Reply, RequestKind, Root, Route,
+    Stage, State, Task, TaskNumber, Untyped, VSpace,
 };
 
 use crate::Snapshot;
@@ -75,6 +75,8 @@ refers! {
     TaskNumber: |r, f| format!("task number {} of {:#x}", r.number, r.process), !f.any_busy();
     Untyped: |r, f| format!("Untyped {:#x}", r.at), !f.is_root_locked(r.root);
     Device: |r, _f| format!("device frame {:#x}", r.frame), true;
+    Line: |r, f| format!("line {}", r.number), !f.any_busy();
+    Route: |r, f| format!("place {} of cpu{}", r.place, r.cpu), !f.any_busy();
 }
 
 impl Reference {
@@ -252,6 +254,10 @@ references! {
     cpus.vspace: Cpu -> vspace, when |f, r| true, agrees |to| r.id >= 64 || to.homes & 1 << r.id != 0;
     /// The pool that a CPU reports to has a process.
     cpus.watch: Cpu -> pool, when |f, r| true, agrees |to| to.process != 0;
+    /// The IrqHandler that has a line knows it.
+    lines.irq: Line -> irq, when |f, r| true, agrees |to| to.line == r.number;
+    /// The IrqHandler that has a place in a CPU's table knows it.
+    routes.irq: Route -> irq, when |f, r| true, agrees |to| to.cpu == r.cpu && to.place == r.place;
     /// What the kernel's list of frames of device memory has is one.
     devices.frame: Device -> frame, when |f, r| true, agrees |to| to.device;
 }

@@ -26,8 +26,8 @@ mod values;
 pub use cpus::{Class, Cpu, Hardware, Heap, Mail, Seen, Translation};
 pub use memory::{Device, Entry, Extent, Frame, Info, Range, Table, Untyped, VSpace};
 pub use objects::{
-    CNode, Control, Exposure, Group, Irq, Kernel, LabelRule, Machine, Member, Notification, Pool, Port,
-    Process, Reply, Root, Slot, TaskNumber,
+    CNode, Control, Exposure, Group, Irq, Kernel, LabelRule, Line, Machine, Member, Notification, Pool, Port,
+    Process, Reply, Root, Route, Slot, TaskNumber,
 };
 pub use record::{Object, Record, Sink, Word};
 pub use tasks::{Call, Context, Registers, Task};

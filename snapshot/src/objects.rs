@@ -329,6 +329,28 @@ record! {
 }
 
 record! {
+    /// A line of the machine's interrupt controllers that an IrqHandler has.
+    Line = "line" {
+        /// Its number + 1.
+        number: u32,
+        /// The IrqHandler.
+        irq: u64,
+    }
+}
+
+record! {
+    /// A place of a CPU's table of devices' interrupts that an IrqHandler has.
+    Route = "route" {
+        /// The CPU + 1.
+        cpu: u32,
+        /// The place.
+        place: u32,
+        /// The IrqHandler.
+        irq: u64,
+    }
+}
+
+record! {
     /// A range of I/O ports.
     object Port = "port" {
         /// The first one.

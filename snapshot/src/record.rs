@@ -207,6 +207,8 @@ macro_rules! for_each_record {
             Pool pool pools;
             Control control controls;
             Irq irq irqs;
+            Line line lines;
+            Route route routes;
             Port port ports;
             Machine machine machines;
         }

@@ -16,7 +16,7 @@
 
 use abi::ObjType;
 use abi::devices::CPU_LINES;
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Ref};
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use smp::sync::{AtomicU32, AtomicU64};
@@ -152,6 +152,11 @@ impl Lines {
         Err(NoLine::Taken)
     }
 
+    /// Returns the lines that IrqHandlers have. For surveys.
+    pub fn taken<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u32, Ref<'k, IrqHandler>)> {
+        (0..).zip(&self.0).filter_map(move |(number, place)| Some((number, place.get(pin)?)))
+    }
+
     /// Takes the line back from an IrqHandler that ends.
     pub fn take_back(&self, from: Ref<'_, IrqHandler>) {
         if let Some(place) = from.get().line().and_then(|line| self.0.get(line.number as usize)) {
@@ -184,6 +189,11 @@ impl CpuLines {
     /// Returns the link of a place.
     pub fn at(&self, place: u8) -> Option<&AtomicLink<IrqHandler>> {
         self.0.get(usize::from(place))
+    }
+
+    /// Returns the places that IrqHandlers have. For surveys.
+    pub fn taken<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u32, Ref<'k, IrqHandler>)> {
+        (0..).zip(&self.0).filter_map(move |(place, link)| Some((place, link.get(pin)?)))
     }
 
     /// Takes a free place for an IrqHandler. Returns `None` if there is none.

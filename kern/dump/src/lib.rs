@@ -159,6 +159,16 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         k.rules.each_forbidden(|subject, object, forbidden| {
             self.sink.label_rule(&record!(self, LabelRule { [] subject, object, forbidden; }));
         });
+        for (number, irq) in k.lines.taken(pin) {
+            let irq = self.at(irq.addr());
+            self.sink.line(&record!(self, Line { [] irq; number = number + 1, }));
+        }
+        for cpu in (0..k.cpu_count()).filter_map(CpuId::new) {
+            for (place, irq) in k.block(pin, cpu).lines.taken(pin) {
+                let irq = self.at(irq.addr());
+                self.sink.route(&record!(self, Route { [] place, irq; cpu = u32::from(cpu.raw()) + 1, }));
+            }
+        }
         if let Some(rings) = k.audit.get(pin) {
             let log2 = rings.places().ilog2() as u8;
             let bytes = Audit::bytes(k.cpu_count(), log2);

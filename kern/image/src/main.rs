@@ -38,7 +38,7 @@ use smp::mailbox::Idle;
 use smp::quiesce;
 use test_abi::trace::Event;
 
-kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_timer, on_fault });
+kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_timer, on_device, on_fault });
 ipc_fast::handlers!(Table {
     ops: ipc_fast::operations!(system_call, bad_system_call),
     switch,
@@ -386,13 +386,21 @@ fn note_woken(entry: &mut CpuEntry, came: u64) {
 }
 
 /// Handles the interrupts besides wake-ups that came while this CPU ran no program. Does not return
-/// if the timer alone has come, and one task runs now.
+/// if the timer or a device alone has come, and one task runs now.
 #[cold]
 #[inline(never)]
 fn take_interrupts(entry: &mut CpuEntry, came: u64) {
     let cx = context(entry);
     if came == idle::TIMER
         && let ShortEnd::Runs(task) = cx.on_idle_timer()
+    {
+        context::load_for(cx.cpu, task);
+        boot::resume_call(entry, task)
+    }
+    let devices = came >> idle::DEVICE_SHIFT;
+    if devices.is_power_of_two()
+        && came == devices << idle::DEVICE_SHIFT
+        && let ShortEnd::Runs(task) = cx.on_idle_device(devices.trailing_zeros() as u8)
     {
         context::load_for(cx.cpu, task);
         boot::resume_call(entry, task)
@@ -415,28 +423,25 @@ fn take_several(entry: &mut CpuEntry, came: u64) {
     }
 }
 
+/// Handles interrupts on the general way, of devices the topmost first, as the APIC expects: they
+/// are not acknowledged yet. Lets interrupts in after each device that is not the last.
 fn take_each(entry: &mut CpuEntry, came: u64) {
-    for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
-        if came & bit != 0 {
-            context(entry).on_idle_interrupt(what);
+    let mut left = came;
+    loop {
+        for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
+            if left & bit != 0 {
+                context(entry).on_idle_interrupt(what);
+            }
         }
-    }
-    take_devices(entry, came >> idle::DEVICE_SHIFT);
-}
-
-/// Handles the interrupts of devices that came while this CPU ran no program, which are not
-/// acknowledged yet: the topmost first, as the APIC expects. Lets interrupts in between two of
-/// them.
-fn take_devices(entry: &mut CpuEntry, devices: u64) {
-    let mut left = devices;
-    while let Some(place) = left.checked_ilog2() {
-        left &= !(1 << place);
+        left &= !(idle::TIMER | idle::OTHER);
+        let Some(place) = (left >> idle::DEVICE_SHIFT).checked_ilog2() else { return };
+        left &= !(1 << (idle::DEVICE_SHIFT + place));
         context(entry).on_idle_interrupt(Interrupt::Device(place as u8));
-        if left != 0 {
+        if left >> idle::DEVICE_SHIFT != 0 {
             let came = idle::pause();
             context(entry).begin_work();
             note_woken(entry, came);
-            left |= came >> idle::DEVICE_SHIFT;
+            left |= came & !idle::WOKEN;
         }
     }
 }
@@ -444,7 +449,7 @@ fn take_devices(entry: &mut CpuEntry, devices: u64) {
 fn interrupt_of(vector: u8) -> Interrupt {
     match vector {
         trap::WAKE => Interrupt::Mail,
-        _ => trap::device_of(vector).map_or(Interrupt::Other, Interrupt::Device),
+        _ => Interrupt::Other,
     }
 }
 
@@ -459,7 +464,7 @@ fn stop_if_asked(_cx: Door<'_, Pc>) {
     kern_dump::machine_dump::stand_still(*_cx);
 }
 
-/// Handles an interrupt of user code, but the timer's.
+/// Handles an interrupt of user code, but the timer's and devices'.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
     stop_if_asked(context(&entry));
@@ -500,6 +505,28 @@ fn on_timer(block: &'static CpuBlock) {
         ShortEnd::Continues => boot::left_by_iret(&mut entry),
         ShortEnd::General => serve_timer(&mut entry),
     }
+}
+
+/// Handles the interrupt of a device that came to user code.
+fn on_device(block: &'static CpuBlock, place: u8) {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    stop_if_asked(cx);
+    match cx.on_device(place) {
+        ShortEnd::Runs(task) => {
+            context::load_for(cx.cpu, task);
+            boot::resume_call(&entry, task)
+        }
+        ShortEnd::Continues => boot::left_by_iret(&mut entry),
+        ShortEnd::General => serve_device(&mut entry, place),
+    }
+}
+
+/// Serves the interrupt of a device on the general way.
+#[cold]
+#[inline(never)]
+fn serve_device(entry: &mut CpuEntry, place: u8) {
+    serve_interrupt(entry, Interrupt::Device(place));
 }
 
 /// Serves the timer's interrupt of user code on the general way.

@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod deadlines;
+pub mod device;
 pub mod entry;
 mod look;
 mod order;

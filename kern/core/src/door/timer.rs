@@ -165,12 +165,16 @@ impl<'k, M: Machine> Door<'k, M> {
         if !waits || self.security().is_told() || !task.time.borrows_none() {
             return Err(NotSimple);
         }
-        let time = task.time.own(self.pin()).and_then(|own| self.open_time(own)).ok_or(NotSimple)?;
+        Ok(Some(Due { task, time: self.own_time_at_rest(task).ok_or(NotSimple)? }))
+    }
+
+    /// Returns a task's own time, if the task has it, and something of it is left.
+    #[inline(always)]
+    pub(super) fn own_time_at_rest(self, task: OpenTask<'k>) -> Option<OpenTime<'k>> {
+        let time = task.time.own(self.pin()).and_then(|own| self.open_time(own))?;
         let is_spent = || time.state.has_budget() && self.time().is_exhausted(time);
-        if !time.task.is(task.object()) || time.state.remaining() == 0 || is_spent() {
-            return Err(NotSimple);
-        }
-        Ok(Some(Due { task, time }))
+        let is_left = time.task.is(task.object()) && time.state.remaining() != 0 && !is_spent();
+        is_left.then_some(time)
     }
 
     /// Begins to serve the interrupt: from here on nothing can fail.
@@ -209,7 +213,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Saves the vector state of the interrupted program's task, if it has some: another task runs
     /// next.
     #[inline(always)]
-    fn save_vector_state(self) {
+    pub(super) fn save_vector_state(self) {
         if self.hot.special_on.get() & u32::from(FLAG_VECTOR) << 8 != 0 {
             self.save_live_vector_state();
         }

@@ -43,6 +43,8 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
     (ObjType::SchedControl, 0),
+    (ObjType::IrqHandler, 0),
+    (ObjType::IoPort, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12),
     (ObjType::CNode, 8),
@@ -270,6 +272,17 @@ impl Chooser<'_> {
             }
             Op::FramePin => [frame, machine, 0, 0, 0, 0],
             Op::FrameUnpin => [frame, machine, 0, 0, 0, 0],
+            Op::IrqAllow => {
+                [machine, self.cap(ObjType::IrqHandler).arg(), self.dice.below(3) as u64, 0, 0, 0]
+            }
+            Op::IrqBind => {
+                let (by, irq) = (self.cap(ObjType::SchedControl), self.cap(ObjType::IrqHandler));
+                let note = self.cap(ObjType::Notification).arg();
+                [by.arg(), irq.arg(), self.dice.of(&[note, note, note, 0]), 1 << 8, 0, 0]
+            }
+            Op::IrqAck => [self.cap(ObjType::IrqHandler).arg(), 0, 0, 0, 0, 0],
+            Op::PortAllow => [machine, self.cap(ObjType::IoPort).arg(), 0x60, 4, 0, 0],
+            Op::PortRead | Op::PortWrite => [self.cap(ObjType::IoPort).arg(), 0x60, 1, 0, 0, 0],
             Op::LabelSet => [machine, self.anything(), self.dice.below(3) as u64, 0, 0, 0],
             Op::LabelRule => {
                 let (subject, object) = (1 + self.dice.below(2) as u64, self.dice.below(3) as u64);

@@ -156,6 +156,8 @@ impl Cast {
             (ObjType::Task, 0),
             (ObjType::SchedContext, 0),
             (ObjType::SchedControl, 0),
+            (ObjType::IrqHandler, 0),
+            (ObjType::IoPort, 0),
             (ObjType::EventPool, u64::from(abi::events::CELLS_LOG2_MIN)),
         ];
         for (kind, size) in rare {

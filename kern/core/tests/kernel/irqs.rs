@@ -2,7 +2,7 @@
 //! them when somebody ends.
 
 use abi::devices::{CPU_LINES, line};
-use abi::{Cap, Error, ObjType, Op};
+use abi::{Cap, Error, FLAG_NOTIFICATION, MsgInfo, ObjType, Op};
 
 use crate::scene::Scene;
 use crate::world::make::{CONTROL, at};
@@ -77,6 +77,40 @@ fn an_interrupt_wakes_the_driver_once_for_each_time_it_asks() {
         assert!(!s.w.signal(LINE as u32), "the line is masked");
         ack(&mut s, irq).expect("nobody was interrupted");
         assert!(s.w.signal(LINE as u32));
+    }
+}
+
+/// A driver that waits for bits, or for calls as well, wakes on an idle CPU and in place of a
+/// program, on the short way and on the general one. Its answer is the same.
+#[test]
+fn a_driver_wakes_in_the_same_way_whatever_runs_and_however_it_waits() {
+    for (fast, receives, busy) in (0..8).map(|n| (n & 1 != 0, n & 2 != 0, n & 4 != 0)) {
+        let mut s = Scene::new(1);
+        s.w.gate.fast = fast;
+        let (task, note) = driver(&mut s, 0, 20);
+        if receives {
+            s.w.must(0, Op::TaskCancel, &[task.cap.arg()]);
+            s.w.run();
+            s.w.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
+            s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+        }
+        let irq = handler(&mut s, LINE);
+        bind(&mut s, irq, note, 0).expect("it has a line");
+        ack(&mut s, irq).expect("it is bound");
+        let hog = busy.then(|| s.running(0, 10).0);
+        let before = s.w.gate.short.get();
+        assert!(s.w.signal(LINE as u32));
+        let case = format!("fast {fast}, receives {receives}, busy {busy}");
+        assert_eq!(s.w.gate.short.get() > before, fast, "{case}");
+        assert!(s.w.runs(0, &task), "{case}");
+        let expected = MsgInfo(if receives { FLAG_NOTIFICATION } else { 0 });
+        let found = s.w.result(&task);
+        assert_eq!((MsgInfo(found.rax).0, found.rdx), (expected.0, BITS), "{case}");
+        assert!(!s.w.signal(LINE as u32), "{case}: the line is masked");
+        if let Some(hog) = hog {
+            s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+            assert!(s.w.runs(0, &hog), "{case}: the program goes on");
+        }
     }
 }
 

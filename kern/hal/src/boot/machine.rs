@@ -41,12 +41,15 @@ pub struct Kernel {
     pub main: fn(&'static Boot) -> !,
     /// Runs on each other CPU after that.
     pub ap_main: fn(CpuId) -> !,
-    /// Another interrupt than the timer's came while user code ran. It has been acknowledged, unless
-    /// it is a device's.
+    /// Another interrupt than the timer's or a device's came while user code ran, and has been
+    /// acknowledged.
     /// Returns to resume the current task, which may be another one by then.
     pub on_interrupt: fn(&'static CpuBlock, u8),
     /// The timer fired while user code ran, and has been acknowledged. Returns as above.
     pub on_timer: fn(&'static CpuBlock),
+    /// A device's interrupt came while user code ran, by its place in the CPU's table, and has still
+    /// to be acknowledged. Returns as above.
+    pub on_device: fn(&'static CpuBlock, u8),
     /// User code faulted: the vector, the error code (0 for exceptions without), and CR2 for page
     /// faults or what DR6 says for debug exceptions. Returns as above.
     pub on_fault: fn(&'static CpuBlock, u8, u64, u64),

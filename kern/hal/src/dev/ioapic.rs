@@ -9,6 +9,9 @@
 //! registers, and what is kept of them, change under its lock: two registers are written one after
 //! the other, of which the first selects what the second is.
 
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+
 use abi::devices::line::{LEVEL, LOW};
 use kern_base::irq::{LINES_MAX, Line, Route};
 use spin::Once;
@@ -21,8 +24,6 @@ use crate::trap::FIRST_DEVICE;
 
 /// Controllers of a machine.
 const MOST: usize = 16;
-/// Lines of a controller.
-const LINES: usize = 240;
 
 /// Registers in memory: one selects, the other is what was selected.
 const SELECT: u64 = 0;
@@ -43,44 +44,46 @@ struct IoApic {
     /// The number of its first line.
     first: u32,
     count: u32,
-    state: TicketMutex<State>,
+    registers: TicketMutex<Registers>,
 }
 
-/// What its lock guards.
-struct State {
-    /// Where its registers are.
-    at: u64,
-    /// The first word of each line without the mask; 0: it goes nowhere.
-    lines: [u32; LINES],
-}
+/// Where a controller's registers are.
+struct Registers(u64);
 
 static ALL: Once<heapless::Vec<IoApic, MOST>> = Once::new();
 
-impl State {
+/// The first word of each line without the mask; 0: it goes nowhere. Under the controller's lock.
+static WORDS: [AtomicU32; LINES_MAX] = [const { AtomicU32::new(0) }; LINES_MAX];
+
+/// Returns what is kept of a line that a controller has.
+fn word(line: u32) -> &'static AtomicU32 {
+    &WORDS[line as usize % LINES_MAX]
+}
+
+impl Registers {
     /// # Safety
-    /// As for the register itself: an interrupt goes to a vector that has a handler.
+    /// An interrupt goes to a vector that has a handler.
     unsafe fn write(&mut self, register: u32, value: u32) {
         // SAFETY: the registers of a controller, in a page that `init` has mapped for this module
         // alone; the lock is held.
         unsafe {
-            ((self.at + SELECT) as *mut u32).write_volatile(register);
-            ((self.at + WINDOW) as *mut u32).write_volatile(value);
+            ((self.0 + SELECT) as *mut u32).write_volatile(register);
+            ((self.0 + WINDOW) as *mut u32).write_volatile(value);
         }
     }
 
     fn read(&mut self, register: u32) -> u32 {
         // SAFETY: as in `write`; reading changes nothing.
         unsafe {
-            ((self.at + SELECT) as *mut u32).write_volatile(register);
-            ((self.at + WINDOW) as *const u32).read_volatile()
+            ((self.0 + SELECT) as *mut u32).write_volatile(register);
+            ((self.0 + WINDOW) as *const u32).read_volatile()
         }
     }
 
-    /// Writes the first word of a line, masked or not.
-    fn set(&mut self, index: u32, mask: u32) {
-        let word = self.lines[index as usize % LINES] | mask;
+    /// Writes the first word of the line with this index, masked or not.
+    fn set(&mut self, index: u32, line: u32, mask: u32) {
         // SAFETY: masked, or to a vector of devices, all of which have handlers.
-        unsafe { self.write(FIRST_LINE + 2 * index, word) }
+        unsafe { self.write(FIRST_LINE + 2 * index, word(line).load(Relaxed) | mask) }
     }
 }
 
@@ -88,23 +91,22 @@ impl State {
 pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
     let mut all = heapless::Vec::new();
     for (address, first) in found {
-        let at = kernel::map_device(address, 0x1000, kernel::DEVICE)?;
-        let mut state = State { at, lines: [0; LINES] };
-        let count = ((state.read(VERSION) >> 16) & 0xff) + 1;
-        let count = count.min(LINES as u32).min((LINES_MAX as u32).saturating_sub(first));
-        (0..count).for_each(|index| state.set(index, MASKED));
+        let mut registers = Registers(kernel::map_device(address, 0x1000, kernel::DEVICE)?);
+        let count = ((registers.read(VERSION) >> 16) & 0xff) + 1;
+        let count = count.min((LINES_MAX as u32).saturating_sub(first));
+        (0..count).for_each(|index| registers.set(index, first + index, MASKED));
         // More than there is room for are left as firmware left them, and nobody gets their lines.
-        let _ = all.push(IoApic { first, count, state: TicketMutex::new(state) });
+        let _ = all.push(IoApic { first, count, registers: TicketMutex::new(registers) });
     }
     ALL.call_once(|| all);
     Ok(())
 }
 
-/// Calls `then` with the state of the controller that has a line, and the line's index there.
-fn with<R>(line: u32, then: impl FnOnce(&mut State, u32) -> R) -> Option<R> {
+/// Calls `then` with the registers of the controller that has a line, and the line's index there.
+fn with<R>(line: u32, then: impl FnOnce(&mut Registers, u32) -> R) -> Option<R> {
     let mut all = ALL.get()?.iter();
     let apic = all.find(|apic| line.checked_sub(apic.first).is_some_and(|index| index < apic.count))?;
-    Some(then(&mut apic.state.lock(), line - apic.first))
+    Some(then(&mut apic.registers.lock(), line - apic.first))
 }
 
 /// Returns whether a controller has a line.
@@ -123,30 +125,30 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
             Some((apic, FIRST_DEVICE + place))
         }
     };
-    with(line.number, |state, index| {
-        state.lines[index as usize % LINES] = 0;
-        state.set(index, MASKED);
+    with(line.number, |registers, index| {
+        word(line.number).store(0, Relaxed);
+        registers.set(index, line.number, MASKED);
         let Some((apic, vector)) = target else { return };
         // SAFETY: the line is masked.
-        unsafe { state.write(FIRST_LINE + 2 * index + 1, u32::from(apic) << DESTINATION_SHIFT) };
+        unsafe { registers.write(FIRST_LINE + 2 * index + 1, u32::from(apic) << DESTINATION_SHIFT) };
         let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
         let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
-        state.lines[index as usize % LINES] = u32::from(vector) | level | low;
-        state.set(index, MASKED);
+        word(line.number).store(u32::from(vector) | level | low, Relaxed);
+        registers.set(index, line.number, MASKED);
     })
     .is_some()
 }
 
 /// Lets the next interrupt of a line come, if it goes somewhere.
 pub fn open(line: u32) {
-    with(line, |state, index| {
-        if state.lines[index as usize % LINES] != 0 {
-            state.set(index, 0);
+    with(line, |registers, index| {
+        if word(line).load(Relaxed) != 0 {
+            registers.set(index, line, 0);
         }
     });
 }
 
 /// Masks a line.
 pub fn mask(line: u32) {
-    with(line, |state, index| state.set(index, MASKED));
+    with(line, |registers, index| registers.set(index, line, MASKED));
 }

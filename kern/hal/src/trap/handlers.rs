@@ -57,8 +57,11 @@ pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error
 /// Handles an interrupt in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     let vector = vector as u8;
-    // The kernel masks a device's line before it acknowledges its interrupt.
-    if device_of(vector).is_none() && acknowledge(vector) {
+    if let Some(place) = device_of(vector) {
+        // Not acknowledged yet: the kernel masks the device's line before.
+        return (AURORA_KERNEL.on_device)(block, place);
+    }
+    if acknowledge(vector) {
         return;
     }
     (AURORA_KERNEL.on_interrupt)(block, vector);

@@ -15,11 +15,12 @@ use crate::world::{Regs, Tcb};
 /// Slots to play with, and what may be made in them.
 pub const FIRST: u32 = 42;
 const COUNT: u32 = 12;
-const KINDS: [(ObjType, u64); 14] = [
+const KINDS: [(ObjType, u64); 15] = [
     (ObjType::Notification, 0),
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
     (ObjType::SchedControl, 0),
+    (ObjType::IrqHandler, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12 | 3 << 8),
     (ObjType::CNode, 8),
@@ -139,6 +140,16 @@ impl Cast {
                 let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
                 Regs::op(Op::TaskConfigure, &[AUTHORITY.arg(), of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
+            12 if b < 8 => {
+                let line = u64::from(a % 3);
+                Regs::op(Op::IrqAllow, &[MACHINE.arg(), of(ObjType::IrqHandler).arg(), line])
+            }
+            12 if b < 20 => {
+                let note = if b < 18 { of(ObjType::Notification).arg() } else { 0 };
+                let (irq, cpu) = (of(ObjType::IrqHandler).arg(), u64::from(a % 2));
+                Regs::op(Op::IrqBind, &[AUTHORITY.arg(), irq, note, 4, cpu])
+            }
+            12 if b < 26 => Regs::op(Op::IrqAck, &[of(ObjType::IrqHandler).arg()]),
             12 if b < 48 => {
                 let (base, pages) = (DEVICES + u64::from(a % 4) * 4096, 1 + u64::from(a / 4 % 3));
                 let args = [MACHINE.arg(), MEMORY.arg(), free_place, base, 12 | pages << 8];

@@ -178,6 +178,13 @@ impl Gate {
                 self.short.update(|count| count + 1);
                 return self.load(n, task.object().ptr().get(host_test::pin(n)));
             }
+            if let Interrupt::Device(place) = what
+                && self.fast
+                && let ShortEnd::Runs(task) = self.context(entry).on_idle_device(place)
+            {
+                self.short.update(|count| count + 1);
+                return self.load(n, task.object().ptr().get(host_test::pin(n)));
+            }
             self.context(entry).on_idle_interrupt(what);
             self.ring(entry, bell);
             let _ = self.context(entry).take_mail();
@@ -192,23 +199,8 @@ impl Gate {
             |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
         frame_full(1);
         self.k.machine.hardware().saved.clear();
-        if what == Interrupt::Timer && self.fast {
-            match self.context(entry).on_timer() {
-                ShortEnd::Continues => {
-                    self.short.update(|count| count + 1);
-                    frame_full(0);
-                    before.into_iter().for_each(|task| self.goes_on(n, task));
-                    return host_test::left_by_iret(entry);
-                }
-                ShortEnd::Runs(next) => {
-                    self.short.update(|count| count + 1);
-                    let next = next.object().ptr().get(host_test::pin(n));
-                    assert!(before != Some(next), "cpu{n}: the program goes on, and is said not to");
-                    before.filter(|_| has_vector).into_iter().for_each(|task| self.was_saved(n, task));
-                    return self.load(n, next);
-                }
-                ShortEnd::General => {}
-            }
+        if self.goes_short(entry, what, before.filter(|_| has_vector)) {
+            return;
         }
         let rest = match self.context(entry).on_interrupt(what) {
             Interrupted::Message(_) => None,
@@ -228,6 +220,41 @@ impl Gate {
             }
             self.leave(entry);
         }
+    }
+
+    /// Serves an interrupt of a program on its short way, if it has one that fits. Returns whether it
+    /// did. `with_vector` is the program's task, if that has vector state.
+    fn goes_short(
+        &self,
+        entry: &mut CpuEntry,
+        what: Interrupt,
+        with_vector: Option<Ref<'static, Task>>,
+    ) -> bool {
+        let n = entry.block().id().index();
+        let before = self.current(n);
+        let end = match what {
+            Interrupt::Timer if self.fast => self.context(entry).on_timer(),
+            Interrupt::Device(place) if self.fast => self.context(entry).on_device(place),
+            _ => return false,
+        };
+        match end {
+            ShortEnd::General => return false,
+            ShortEnd::Continues => {
+                if let Some(task) = before {
+                    task.get().hot.here(host_test::pin(n)).regs.full.set(0);
+                    self.goes_on(n, task);
+                }
+                host_test::left_by_iret(entry);
+            }
+            ShortEnd::Runs(next) => {
+                let next = next.object().ptr().get(host_test::pin(n));
+                assert!(before != Some(next), "cpu{n}: the program goes on, and is said not to");
+                with_vector.into_iter().for_each(|task| self.was_saved(n, task));
+                self.load(n, next);
+            }
+        }
+        self.short.update(|count| count + 1);
+        true
     }
 
     /// A task that was interrupted, and that another one follows, has its vector registers saved.

@@ -38,7 +38,7 @@ const PATIENCE: u64 = 20_000;
 const ADDRESS: u64 = 0x3000_0000;
 
 /// The toys, in the order of their slots.
-const KINDS: [(ObjType, u64); 15] = [
+const KINDS: [(ObjType, u64); 17] = [
     (ObjType::CNode, 8),
     (ObjType::VSpace, 4),
     (ObjType::Process, 2),
@@ -46,6 +46,8 @@ const KINDS: [(ObjType, u64); 15] = [
     (ObjType::Task, 0),
     (ObjType::SchedContext, 0),
     (ObjType::SchedControl, 0),
+    (ObjType::IrqHandler, 0),
+    (ObjType::IoPort, 0),
     (ObjType::Group, 2 | 4 << 16),
     (ObjType::Notification, 0),
     (ObjType::Notification, 0),

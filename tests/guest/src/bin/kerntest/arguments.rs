@@ -11,8 +11,8 @@ use abi::{
 };
 use user_rt::arch::Args;
 use user_rt::cap::{
-    CNode, EventPool, Frame, Group, Handle, Notification, Process, Reply, SchedContext, SchedControl, Task,
-    Untyped, VSpace,
+    CNode, EventPool, Frame, Group, Handle, IoPort, IrqHandler, Notification, Process, Reply, SchedContext,
+    SchedControl, Task, Untyped, VSpace,
 };
 use user_rt::invoke::copy_raw;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
@@ -69,6 +69,8 @@ impl Fixture {
             (ObjType::Reply, n.make::<Reply>(0)?.cap()),
             (ObjType::Machine, slot::MACHINE),
             (ObjType::EventPool, n.make::<EventPool>(6)?.cap()),
+            (ObjType::IrqHandler, n.make::<IrqHandler>(0)?.cap()),
+            (ObjType::IoPort, n.make::<IoPort>(0)?.cap()),
         ];
         for (object, cap) in made {
             caps[object as usize] = cap;

@@ -31,6 +31,7 @@ mod growth;
 mod holdings;
 mod hostile;
 mod ipc;
+mod irqs;
 mod kills;
 mod lab;
 mod labels;

@@ -30,6 +30,7 @@ pub const ALL: &[Module] = &[
     ("untyped", crate::untyped::TESTS),
     ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),
+    ("irqs", crate::irqs::TESTS),
     ("grants", crate::grants::TESTS),
     ("ends", crate::ends::TESTS),
     ("kills", crate::kills::TESTS),

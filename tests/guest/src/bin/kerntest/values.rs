@@ -47,7 +47,7 @@ fn retype_sizes(lab: &mut Lab<'_>) -> Outcome {
     let puppet = lab.puppet(&Wanted::default())?;
     let memory = lab.nursery.make::<user_rt::cap::Untyped>(20)?.cap();
     let to = lab.nursery.take_slot()?;
-    for object in [0, ObjType::Machine as u32, 14, 0xff, 0x1_0001, u32::MAX] {
+    for object in [0, ObjType::Machine as u32, 16, 0xff, 0x1_0001, u32::MAX] {
         refused(lab, &puppet, &retype(memory, object, 0, to, 1), Error::BadArgument, 0)?;
     }
     let bad: &[(ObjType, &[u64])] = &[
@@ -60,6 +60,8 @@ fn retype_sizes(lab: &mut Lab<'_>) -> Outcome {
         (ObjType::Task, &[1, u64::MAX]),
         (ObjType::SchedContext, &[1, u64::MAX]),
         (ObjType::SchedControl, &[1, u64::MAX]),
+        (ObjType::IrqHandler, &[1, u64::MAX]),
+        (ObjType::IoPort, &[1, u64::MAX]),
         (ObjType::Notification, &[1, u64::MAX]),
         (ObjType::Reply, &[1, u64::MAX]),
         (ObjType::EventPool, &[0, 5, 15, u64::MAX]),

@@ -14,13 +14,14 @@ use super::marks::{self, For};
 use super::{LETTERS, MATE_CNODE, PAGE, PLAYED, ROOM, ROOMERS, SHOW, TALKING, TOYS, mate, seeds};
 
 /// The toys, in the order of their slots.
-pub const KINDS: [(ObjType, u64); 15] = [
+pub const KINDS: [(ObjType, u64); 16] = [
     (ObjType::CNode, 8),
     (ObjType::VSpace, 4),
     (ObjType::Process, 2),
     (ObjType::Task, 0),
     (ObjType::SchedContext, 0),
     (ObjType::SchedControl, 0),
+    (ObjType::IrqHandler, 0),
     (ObjType::Group, 3 | 4 << 16),
     (ObjType::Notification, 0),
     (ObjType::Notification, 0),
