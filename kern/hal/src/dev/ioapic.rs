@@ -126,13 +126,15 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
         }
     };
     with(line.number, |registers, index| {
+        let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
+        let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
         word(line.number).store(0, Relaxed);
-        registers.set(index, line.number, MASKED);
+        // SAFETY: the line is masked. How it signals is set all the same: there are controllers that
+        // forget a level which rises before.
+        unsafe { registers.write(FIRST_LINE + 2 * index, MASKED | level | low) };
         let Some((apic, vector)) = target else { return };
         // SAFETY: the line is masked.
         unsafe { registers.write(FIRST_LINE + 2 * index + 1, u32::from(apic) << DESTINATION_SHIFT) };
-        let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
-        let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
         word(line.number).store(u32::from(vector) | level | low, Relaxed);
         registers.set(index, line.number, MASKED);
     })

@@ -89,8 +89,9 @@ impl Timer {
 
     /// Takes its signal back, and lets it interrupt no more.
     fn stop(&self) {
-        self.registers[TIMER].store(SHORT, Relaxed);
+        // It takes its signal back from the line that it has now.
         self.registers[STATUS].store(1, Relaxed);
+        self.registers[TIMER].store(SHORT | self.line << LINE_SHIFT, Relaxed);
     }
 }
 
