@@ -27,3 +27,14 @@ fn a_picture_has_everything() {
         }
     }
 }
+
+#[test]
+fn the_book_has_todays_picture() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/systems-five.svg");
+    let svg = draw::svg(&load("five.toml"));
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(&path, &svg).expect("a picture that can be written");
+    }
+    let kept = fs::read_to_string(&path).expect("the book's picture");
+    assert!(kept == svg, "docs/src/systems-five.svg: UPDATE=1 writes it again");
+}

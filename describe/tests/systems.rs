@@ -91,7 +91,7 @@ fn the_book_has_every_key() {
     let page = page();
     for (section, keys) in describe::keys::SECTIONS {
         let (_, text) =
-            page.split_once(&format!("`[{section}]`")).unwrap_or_else(|| panic!("no section {section}"));
+            page.split_once(&format!(": `[{section}]`\n")).unwrap_or_else(|| panic!("no section {section}"));
         let text = text.split("\n### ").next().unwrap_or_default();
         for key in *keys {
             assert!(text.contains(&format!("\n| `{}` |", key.name)), "section {section} lacks {}", key.name);
