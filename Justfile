@@ -210,7 +210,7 @@ judge *args:
 _judge *args: _harness
     '{{harness}}' judge "$@"
 
-# List the systems that are described, check a description, or draw who may talk to whom: `./justw systems --draw paging`
+# List the systems that are described, check a description, or draw which processes may call which: `./justw systems --draw paging`
 systems *args:
     {{or_help}} systems "$@"
 

@@ -1,4 +1,4 @@
-//! Lists the descriptions of systems, checks them, and draws who may talk to whom in one of them.
+//! Lists the descriptions of systems, checks them, and draws which processes of one may call which.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub struct Wanted {
     /// Show the processes and groups of this system, or of this file `….toml` (default: list all
     /// systems)
     name: Option<String>,
-    /// Draw who may talk to whom in this system, or in this file `….toml`, as SVG
+    /// Draw which processes may call which in this system, or in this file `….toml`, as SVG
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     draw: Option<String>,
     /// Where the picture goes [default: target/systems/NAME.svg]

@@ -1,5 +1,5 @@
 //! Descriptions of systems: one readable file `systems/NAME.toml` says which processes run, what
-//! they may do, and who may talk to whom. The book's page *Systems* has the language.
+//! they may do, and which processes may call which. The book's page *Systems* has the language.
 //!
 //! ```text
 //! file ── read ── Written ── check ── resolve ── System ── compile ── message for process 1

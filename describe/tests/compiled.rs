@@ -192,6 +192,15 @@ fn defaults_are_filled_in() {
 }
 
 #[test]
+fn a_compiled_system_can_be_printed() {
+    let bytes = describe::compile(&load("five.toml"));
+    let printed = protocols::show::Captured { label: schema::LABEL, bytes: &bytes }.to_string();
+    assert!(printed.starts_with("system.System (label "), "{printed}");
+    assert!(printed.contains("name = \"shell\"") && printed.contains("when = failure"), "{printed}");
+    assert!(!printed.contains('<'), "all of it is known: {printed}");
+}
+
+#[test]
 fn large_systems_read_back() {
     assert_reads_back(&load("five.toml"));
     let sixty = load("sixty.toml");

@@ -26,8 +26,8 @@ fn systems() -> BTreeMap<String, System> {
 }
 
 /// The systems of one program that ends the machine: what each starts, its rights to the machine
-/// besides those of every one, and whether it starts other programs. Process 1 has the same table in
-/// `user/init/src/programs.rs`, until it reads descriptions.
+/// besides those of every one, and whether it starts other programs. Process 1 has the same table
+/// in `user/init/src/programs.rs`, until it reads descriptions.
 const PROGRAMS: [(&str, &str, MachineRights, bool); 13] = [
     ("bench", "bench", machine::DMA.union(machine::SECURITY), false),
     ("calibrate", "bench", machine::DMA.union(machine::SECURITY), false),

@@ -24,8 +24,8 @@ struct Common {
     uses: Vec<Place>,
 }
 
-/// Returns the boxes of a system, in the order of the start. A process that serves, drives or judges
-/// has a box of its own.
+/// Returns the boxes of a system, in the order of the start. A process that serves, drives or
+/// judges has a box of its own.
 pub fn clients(system: &System) -> Vec<Client> {
     let mut boxes: Vec<(Common, bool, Vec<Place>)> = Vec::new();
     for (place, process) in (0..).zip(&system.processes) {

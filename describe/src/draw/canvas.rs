@@ -1,4 +1,4 @@
-//! Writes shapes, texts and arrows as SVG. Arrows are below shapes, which keep their texts readable.
+//! Writes shapes, texts and arrows as SVG. Arrows are below shapes, so that texts stay readable.
 
 use std::fmt::Write;
 

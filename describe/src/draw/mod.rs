@@ -1,4 +1,4 @@
-//! Draws who may talk to whom: processes, groups and devices as a graph, in SVG.
+//! Draws which processes may call which: processes, groups and devices as a graph, in SVG.
 //!
 //! Arrows lead from members to their group, and from the group to its servers; each group has a
 //! colour. A dashed arrow leads from a driver to its device. Processes that differ only in their
