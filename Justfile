@@ -210,6 +210,13 @@ judge *args:
 _judge *args: _harness
     '{{harness}}' judge "$@"
 
+# List the systems that are described, check a description, or draw which processes may call which: `./justw systems --draw paging`
+systems *args:
+    {{or_help}} systems "$@"
+
+_systems *args: _harness
+    '{{harness}}' systems "$@"
+
 # Run all tests; ends with `N passed, N failed`. `--quick` is a quick check after a change, `--only host,guest,…` selects
 test *args:
     {{or_help}} test "$@"

@@ -17,7 +17,7 @@ use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts,
     hostile, iso, judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, scheduling,
-    seeded, shrink, stress, suite, torture,
+    seeded, shrink, stress, suite, systems, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -44,6 +44,7 @@ Examples:
   aurora-bench trace test ipc --check         what ran when, and whether the rules held
   aurora-bench gdb run=test                   the debugger, with helpers that know the kernel
   aurora-bench message --help                 what a captured message says
+  aurora-bench systems                        which systems are described
   aurora-bench iso run=bench                  an image for a machine without this tool
   aurora-bench decode serial.txt              the tables of what that machine said
   aurora-bench probe                          which accelerator gives cycles here
@@ -150,6 +151,9 @@ enum Command {
     /// Measure other kernels in the same way: seL4
     #[command(subcommand, after_help = peers::command::EXAMPLES)]
     Peers(peers::command::Command),
+    /// List the systems that are described, check a description, or draw one
+    #[command(after_help = systems::EXAMPLES)]
+    Systems(systems::Wanted),
     /// Run all tests; the last line is `N passed, N failed`
     Test(TestArgs),
     /// Run the kernel tests on Bochs's processor models
@@ -409,6 +413,7 @@ pub fn main() -> Result<()> {
         Command::Hostile(wanted) => hostile::command(&common.lab()?, &wanted),
         Command::Mailbox(wanted) => mailbox::command(&wanted),
         Command::Peers(command) => peers::command::run(&command, common.timeout),
+        Command::Systems(wanted) => systems::command(&common.artifacts(), &wanted),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {

@@ -11,7 +11,7 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 22] = [
+const RECIPES: [(&str, &str); 23] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -27,6 +27,7 @@ const RECIPES: [(&str, &str); 22] = [
     ("mailbox", "mailbox"),
     ("diff", "diff"),
     ("judge", "judge"),
+    ("systems", "systems"),
     ("test", "test"),
     ("test-bochs", "bochs"),
     ("iso", "iso"),

@@ -80,6 +80,7 @@ pub mod stress;
 pub mod stretches;
 pub mod suite;
 pub mod symptom;
+pub mod systems;
 pub mod table;
 pub mod tail;
 pub mod testsum;

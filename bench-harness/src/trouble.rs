@@ -18,7 +18,8 @@ pub mod status {
 pub const STATUS_HELP: &str = "\
 Exit status:
   0  everything passed
-  1  the guest reported a failure, or a figure or count was not as demanded
+  1  the guest reported a failure, a figure or count was not as demanded,
+     or a description has a mistake
   2  the command line was wrong
   3  the guest panicked, reset itself, lost process 1, or ended without a verdict
   4  a time-out: the guest's last words are printed

@@ -8,6 +8,9 @@
 //! - `Answer` has a union with a member of the same name for each, a group or Void, and
 //!   `refused :Refusal`;
 //! - `Refusal` has `badRequest`, the answer to malformed messages.
+//!
+//! A schema file without `Request` describes a file: it has a struct with the schema's own name,
+//! with which that file begins.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -61,21 +64,54 @@ pub fn generate(request: &[u8]) -> Result<String> {
     let message = serialize::read_message(request, ReaderOptions::new())?;
     let request = message.get_root::<code_generator_request::Reader<'_>>()?;
     let mut text = String::from("// Made from the schemas by build/stubs.rs.\n");
-    let mut names = Vec::new();
+    let mut roots = Vec::new();
     let mut caps = Vec::new();
     for file in request.get_requested_files()? {
         let name = file.get_filename()?.to_str()?.trim_end_matches(".capnp").replace('-', "_");
+        if nested(request.get_nodes()?, file.get_id(), "Request").is_err() {
+            write_file(request, file.get_id(), &name, &mut text)?;
+            roots.push(format!("{name}::ROOTS[0]"));
+            continue;
+        }
         let protocol = read(request, file.get_id(), name)?;
         protocol.write(&mut text)?;
         caps.extend(protocol.caps.iter().map(|field| field.entry(&protocol.name)));
-        names.push(protocol.name);
+        roots.extend([0, 1].map(|root| format!("{}::ROOTS[{root}]", protocol.name)));
     }
-    let roots: Vec<String> = names.iter().map(|name| format!("{name}::ROOTS[0], {name}::ROOTS[1]")).collect();
     writeln!(text, "/// What a message of any protocol can begin with.")?;
     writeln!(text, "pub const ROOTS: &[crate::Root] = &[{}];", roots.join(", "))?;
     writeln!(text, "/// The fields of all protocols that point to capabilities.")?;
     writeln!(text, "pub const CAP_FIELDS: &[crate::CapField] = &[{}];", caps.join(", "))?;
     Ok(text)
+}
+
+/// Writes the module of a schema that describes a file.
+fn write_file(
+    request: code_generator_request::Reader<'_>,
+    file: u64,
+    name: &str,
+    text: &mut String,
+) -> Result<()> {
+    let root = capitalised(name);
+    let id = nested(request.get_nodes()?, file, &root)?;
+    writeln!(
+        text,
+        "/// The file of `schema/{name}.capnp`.\n\
+         pub mod {name} {{\n\
+         pub use crate::{name}_capnp::*;\n\
+         /// The label that a message with its content would have.\n\
+         pub const LABEL: u32 = crate::label_of({id:#x});\n\
+         /// What it begins with.\n\
+         pub const ROOTS: [crate::Root; 1] = [crate::Root {{ protocol: \"{name}\", name: \"{root}\", \
+         label: LABEL, read: |root| Ok(root.get_as::<{name}::Reader<'_>>()?.into()) }}];\n}}"
+    )?;
+    Ok(())
+}
+
+fn capitalised(name: &str) -> String {
+    let mut name = name.to_owned();
+    name[..1].make_ascii_uppercase();
+    name
 }
 
 fn by_id(nodes: Nodes<'_>, id: u64) -> Result<node::Reader<'_>> {
@@ -161,8 +197,7 @@ fn method(
     answer: Structure<'_>,
 ) -> Result<Method> {
     let results = group(nodes, answered)?;
-    let mut camel = name.to_owned();
-    camel[..1].make_ascii_uppercase();
+    let camel = capitalised(name);
     let answer = words(nodes, answer, results)?;
     let returns = results.map_or(Ok(false), |results| carries(nodes, results, &mut Vec::new()))?;
     let Asked { asks, gives, words: request } = asked;

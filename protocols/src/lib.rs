@@ -3,7 +3,8 @@
 //! describe themselves* explains them.
 //!
 //! Each schema is a module: readers and builders of its structs, a [`Client`](store::Client), a
-//! [`Server`](store::Server) trait, and two labels that identify its messages.
+//! [`Server`](store::Server) trait, and two labels that identify its messages. A schema without
+//! requests describes a file, as [`system`] does.
 //!
 //! # Properties
 //! - A message is one segment. Its label names the struct with which it begins, and the compiled-in
@@ -21,6 +22,7 @@
 pub mod capability;
 pub mod raw;
 pub mod show;
+pub mod system;
 
 use capnp::message::{Builder, Reader, ReaderOptions, ReaderSegments, SingleSegmentAllocator};
 use capnp::traits::{HasStructSize, Owned};
@@ -38,7 +40,7 @@ macro_rules! generated {
     )*};
 }
 
-generated! { echo_capnp oom_capnp pager_capnp store_capnp supervisor_capnp }
+generated! { echo_capnp oom_capnp pager_capnp store_capnp supervisor_capnp system_capnp }
 
 #[allow(clippy::all)]
 mod stubs {
@@ -105,7 +107,7 @@ impl<R, E> From<capnp::NotInSchema> for Failure<R, E> {
 #[derive(Clone, Copy)]
 pub struct Root {
     pub protocol: &'static str,
-    /// Its struct: `Request` or `Answer`.
+    /// Its struct: `Request` or `Answer`, or the file's.
     pub name: &'static str,
     pub label: u32,
     /// It, as what can tell the names of its fields.

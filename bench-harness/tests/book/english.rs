@@ -88,6 +88,7 @@ const WITH_VERBS: &[&str] = &[
     "abi/src/",
     "bench-harness/src/",
     "confine/src/",
+    "describe/src/",
     "kern/base/src/",
     "kern/core/src/",
     "kern/image/src/",

@@ -43,6 +43,7 @@ const RULES: &[Rule] = &[
     rule("abi", &[], Safe),
     rule("test-abi", &["abi"], Safe),
     rule("protocols", &[], Safe),
+    rule("describe", &["abi", "protocols"], Safe),
     rule("model", &["abi", "test-abi"], Safe),
     rule("snapshot", &[], Safe),
     rule("invariants", &["abi", "snapshot"], Safe),
@@ -85,7 +86,7 @@ const RULES: &[Rule] = &[
     rule("tests/guest", &["abi", "test-abi", "model", "policy", "protocols", "user-rt"], UnsafeAndAsm),
     rule(
         "bench-harness",
-        &["abi", "confine", "instructions", "invariants", "protocols", "snapshot", "test-abi"],
+        &["abi", "confine", "describe", "instructions", "invariants", "protocols", "snapshot", "test-abi"],
         Safe,
     ),
     rule("bench-harness/instructions", &[], Safe),

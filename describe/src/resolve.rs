@@ -1,0 +1,154 @@
+//! Resolves a description without mistakes: places for names, values for defaults.
+
+use crate::check::Needs;
+use crate::read::{NO_LABEL, process, time};
+use crate::system::{Cpus, Device, Group, Interrupt, Label, Member, Place, Process, Rule, System, Untyped};
+use crate::values::At;
+use crate::written::{self, Written};
+
+/// Makes the system of a description in which all names are known.
+pub fn resolve(name: &str, written: &Written, needs: &Needs) -> System {
+    let places = Places::of(written, needs);
+    let processes =
+        needs.order.iter().map(|node| places.process(&written.processes[*node], &needs.of[*node]));
+    System {
+        name: name.to_owned(),
+        about: written.about.clone(),
+        verdict: written.verdict.as_ref().map(|verdict| places.of_process(&verdict.value)),
+        labels: written.labels.iter().filter_map(label).collect(),
+        rules: written.rules.iter().filter_map(|rule| places.rule(rule)).collect(),
+        devices: written.devices.iter().map(device).collect(),
+        groups: written.groups.iter().map(|group| places.group(group)).collect(),
+        processes: processes.collect(),
+    }
+}
+
+/// The places of what has names.
+struct Places<'a> {
+    written: &'a Written,
+    /// The place of each process in the order of the start, by its place in the file.
+    started: Vec<Place>,
+}
+
+fn label(label: &written::Label) -> Option<Label> {
+    Some(Label { name: label.name.value.clone(), number: label.number.as_ref()?.value })
+}
+
+fn device(device: &written::Device) -> Device {
+    let interrupt = match &device.interrupt {
+        Some(line) => line.value,
+        None if device.pci.is_some() => Interrupt::Msi,
+        None => Interrupt::None,
+    };
+    Device {
+        name: device.name.value.clone(),
+        about: device.about.clone(),
+        ports: device.ports.iter().map(|range| range.value).collect(),
+        memory: device.memory.iter().map(|range| range.value).collect(),
+        pci: device.pci.as_ref().map(|pci| pci.value),
+        interrupt,
+    }
+}
+
+/// Returns the place of a name that the checks have found.
+fn position<'a>(mut names: impl Iterator<Item = &'a At<String>>, name: &str) -> usize {
+    names.position(|known| known.value == name).expect("the checks have found every name")
+}
+
+impl Places<'_> {
+    fn of<'a>(written: &'a Written, needs: &Needs) -> Places<'a> {
+        let place = |node: usize| needs.order.iter().position(|other| *other == node);
+        let started = (0..written.processes.len()).map(|node| place(node).expect("all are ordered") as Place);
+        Places { written, started: started.collect() }
+    }
+
+    fn of_process(&self, name: &str) -> Place {
+        self.started[position(self.written.processes.iter().map(|process| &process.name), name)]
+    }
+
+    fn of_group(&self, name: &str) -> Place {
+        position(self.written.groups.iter().map(|group| &group.name), name) as Place
+    }
+
+    fn of_device(&self, name: &str) -> Place {
+        position(self.written.devices.iter().map(|device| &device.name), name) as Place
+    }
+
+    /// Returns the number of a label.
+    fn of_label(&self, name: &str) -> u8 {
+        if name == NO_LABEL {
+            return 0;
+        }
+        let label = &self.written.labels[position(self.written.labels.iter().map(|label| &label.name), name)];
+        label.number.as_ref().map_or(0, |number| number.value)
+    }
+
+    fn rule(&self, rule: &written::Rule) -> Option<Rule> {
+        let label = |name: &Option<At<String>>| name.as_ref().map(|name| self.of_label(&name.value));
+        Some(Rule { subjects: label(&rule.subjects)?, objects: label(&rule.objects)?, may: rule.may })
+    }
+
+    fn group(&self, group: &written::Group) -> Group {
+        let member = |member: &written::Member| Member {
+            process: self.of_process(&member.process.value),
+            rights: member.rights.as_ref().map_or(0, |rights| rights.value),
+            custom: member.custom,
+        };
+        Group {
+            name: group.name.value.clone(),
+            about: group.about.clone(),
+            exposes: group.exposes.iter().map(|server| self.of_process(&server.value)).collect(),
+            members: group.members.iter().map(member).collect(),
+        }
+    }
+
+    /// Returns the groups in which a process is exposed.
+    fn serves(&self, name: &str) -> Vec<(Place, u16)> {
+        let exposures = self.written.groups.iter().zip(0..).flat_map(|(group, place)| {
+            let servers = group.exposes.iter().zip(0..);
+            servers.filter(|(server, _)| server.value == name).map(move |(_, index)| (place, index))
+        });
+        exposures.collect()
+    }
+
+    fn process(&self, process: &written::Process, needs: &[usize]) -> Process {
+        let name = process.name.value.clone();
+        let written::Time { priority, ceiling, cpus, slice, budget, room, .. } = &process.time;
+        let priority = priority.as_ref().map_or(1, |priority| priority.value);
+        let number =
+            |number: &Option<At<u32>>, default| number.as_ref().map_or(default, |number| number.value);
+        let options = [&self.written.options, &process.options];
+        let options =
+            options.into_iter().flatten().map(|line| line.value.trim()).filter(|line| !line.is_empty());
+        let mut needs: Vec<Place> = needs.iter().map(|node| self.started[*node]).collect();
+        needs.sort_unstable();
+        let uses =
+            process.uses.iter().map(|used| (used.name.value.clone(), self.of_group(&used.group.value)));
+        Process {
+            about: process.about.clone(),
+            program: process.program.value.clone(),
+            options: options.collect::<Vec<_>>().join(" "),
+            priority,
+            ceiling: ceiling.as_ref().map_or(priority, |ceiling| ceiling.value),
+            label: process.label.as_ref().map_or(0, |label| self.of_label(&label.value)),
+            memory: process.memory.as_ref().map_or(Untyped::None, |memory| memory.value),
+            cpu: crate::check::first_cpu(process),
+            cpus: cpus.as_ref().map_or(Cpus::All, |cpus| cpus.value.clone()),
+            slice: slice.unwrap_or(process::SLICE),
+            budget: budget.as_ref().map(|budget| budget.value),
+            room: number(room, 0),
+            stack_pages: process.stack_pages,
+            tasks: number(&process.tasks, process::TASKS),
+            slots: number(&process.slots, process::SLOTS),
+            machine: process.machine,
+            vector: process.vector,
+            archive: process.archive,
+            devices: process.devices.iter().map(|device| self.of_device(&device.value)).collect(),
+            uses: uses.collect(),
+            needs,
+            serves: self.serves(&name),
+            restart: process.restart.as_ref().map_or(time::NEVER, |restart| restart.value),
+            name,
+        }
+    }
+}
