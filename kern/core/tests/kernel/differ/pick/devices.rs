@@ -14,27 +14,35 @@ impl Pick<'_> {
         let irq = self.cap(ObjType::IrqHandler);
         match op {
             Op::IrqAllow => {
-                let number = self.dice.of(&[0, 1, 2, 23, 24, u64::MAX]);
-                [machine, irq, number, self.dice.of(&[0, line::LEVEL, line::ALL, line::ALL + 1]), 0, 0]
+                let has_none = |model: &model::Model, it| model.irq_handler(it).line.is_none();
+                let irq = self.cap_where(ObjType::IrqHandler, has_none);
+                let wrong = self.dice.of(&[24, u64::MAX]);
+                let number = if self.dice.once_in(8) { wrong } else { self.dice.below(24) as u64 };
+                let how =
+                    self.dice.of(&[0, 0, line::LEVEL, line::LEVEL, line::ALL, line::ALL, line::ALL + 1]);
+                [machine, irq, number, how, 0, 0]
             }
             Op::IrqBind => {
                 let with_line = |model: &model::Model, it| model.irq_handler(it).line.is_some();
                 let irq = self.cap_where(ObjType::IrqHandler, with_line);
                 let bits = if self.dice.once_in(3) { 0 } else { self.cap(ObjType::Notification) };
-                let cpu = self.dice.below(self.pair.world.cpus() + 1) as u64;
-                [self.control(), irq, bits, self.dice.of(&[BITS, BITS, 0]), cpu, 0]
+                let cpus = self.pair.world.cpus();
+                let cpu = self.dice.below(cpus + usize::from(self.dice.once_in(8))) as u64;
+                [self.control(), irq, bits, self.dice.of(&[BITS, BITS, BITS, BITS, 0]), cpu, 0]
             }
             Op::IrqAck => [irq, 0, 0, 0, 0, 0],
             Op::PortAllow => {
-                let first = self.dice.of(&[0x60, 0x60, 0x6f, 0x72, 0xfff8, 0x1_0000]);
-                [machine, self.cap(ObjType::IoPort), first, self.dice.of(&[1, 4, 4, 8, 9, 0, 257]), 0, 0]
+                let has_none = |model: &model::Model, it| model.io_port(it).count == 0;
+                let ports = self.cap_where(ObjType::IoPort, has_none);
+                let first = self.dice.of(&[0x60, 0x60, 0x60, 0x60, 0x6f, 0x72, 0xfff8, 0x1_0000]);
+                [machine, ports, first, self.dice.of(&[4, 4, 4, 8, 8, 9, 0, 257]), 0, 0]
             }
             Op::PortRead | Op::PortWrite => {
                 let has_some = |model: &model::Model, it| model.io_port(it).count != 0;
                 let ports = self.cap_where(ObjType::IoPort, has_some);
-                let port = self.dice.of(&[0x60, 0x61, 0x63, 0x64, 0x6f, 0x72, 0xfff8, u64::MAX]);
-                let value = self.dice.of(&[0, 0xff, 0x100, 0xffff_ffff, u64::MAX]);
-                [ports, port, self.dice.of(&[1, 2, 4, 4, 3, 0]), value, 0, 0]
+                let port = self.dice.of(&[0x60, 0x60, 0x60, 0x61, 0x61, 0x63, 0x64, 0x72, 0xfff8, u64::MAX]);
+                let value = self.dice.of(&[0, 0, 0xff, 0xff, 0x100, 0xffff_ffff, u64::MAX]);
+                [ports, port, self.dice.of(&[1, 1, 2, 2, 4, 4, 3, 0]), value, 0, 0]
             }
             _ => self.arguments_of_memory(op),
         }
