@@ -436,7 +436,7 @@ fn take_each(entry: &mut CpuEntry, came: u64) {
         left &= !(idle::TIMER | idle::OTHER);
         let Some(place) = (left >> idle::DEVICE_SHIFT).checked_ilog2() else { return };
         left &= !(1 << (idle::DEVICE_SHIFT + place));
-        context(entry).on_idle_interrupt(Interrupt::Device(place as u8));
+        context(entry).take_idle_device(place as u8);
         if left >> idle::DEVICE_SHIFT != 0 {
             let came = idle::pause();
             context(entry).begin_work();
@@ -474,8 +474,18 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
 /// Serves an interrupt of user code on the general way. Returns if the interrupted program goes on.
 #[inline(always)]
 fn serve_interrupt(entry: &mut CpuEntry, what: Interrupt) {
+    serve_interrupt_of(entry, what, |_, _| ());
+}
+
+/// Does what [`serve_interrupt`] does. If it is a device's interrupt, `arrives` tells its driver.
+#[inline(always)]
+fn serve_interrupt_of(
+    entry: &mut CpuEntry,
+    what: Interrupt,
+    arrives: impl for<'k> FnOnce(Door<'k, Pc>, u64),
+) {
     let cx = context(entry);
-    let rest = match cx.on_interrupt(what) {
+    let rest = match cx.on_interrupt(what, arrives) {
         Interrupted::Message(task) => {
             context::load_for(cx.cpu, task);
             boot::resume_call(entry, task)
@@ -526,7 +536,7 @@ fn on_device(block: &'static CpuBlock, place: u8) {
 #[cold]
 #[inline(never)]
 fn serve_device(entry: &mut CpuEntry, place: u8) {
-    serve_interrupt(entry, Interrupt::Device(place));
+    serve_interrupt_of(entry, Interrupt::Device, |cx, began| cx.events().interrupt_came(place, began));
 }
 
 /// Serves the timer's interrupt of user code on the general way.

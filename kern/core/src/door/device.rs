@@ -41,7 +41,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if driver.time.state.rank() <= time.state.rank() || !self.is_at_ease() {
             return ShortEnd::General;
         }
-        self.begin_device(driver, place);
+        self.begin_device(driver);
         self.wake_driver(driver);
         self.save_vector_state();
         self.time().preempt(time, driver.time, now, driver.task);
@@ -58,7 +58,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         let now = self.k.machine.now();
         let Some(driver) = self.driver_of(place) else { return ShortEnd::General };
-        self.begin_device(driver, place);
+        self.begin_device(driver);
         self.wake_driver(driver);
         if self.sched.idle.get() == IDLE_TOLD {
             let _ = self.time().end_told_idling();
@@ -92,11 +92,11 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Begins to serve the interrupt: from here on nothing can fail.
     #[inline(always)]
-    fn begin_device(self, driver: Driver<'k>, place: u8) {
+    fn begin_device(self, driver: Driver<'k>) {
         self.k.machine.mask_line(driver.line);
         self.k.machine.end_of_interrupt();
         self.count(Counter::Interrupt);
-        self.note_interrupt(Interrupt::Device(place));
+        self.note_interrupt(Interrupt::Device);
     }
 
     /// Gives the driver the bits. It is ready then, and its time neither runs nor is queued.

@@ -26,8 +26,7 @@ pub enum Interrupt {
     Timer,
     /// Another CPU has pushed a message into the mailbox.
     Mail,
-    /// A device, by the place in this CPU's table ([`kern_base::irq::CpuLines`]).
-    Device(u8),
+    Device,
     Other,
 }
 
@@ -56,9 +55,10 @@ pub struct Rest {
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Serves an interrupt of a program.
+    /// Serves an interrupt of a program. If it is a device's, `arrives` tells its driver, in an entry
+    /// that began at the given time.
     #[inline(always)]
-    pub fn on_interrupt(self, what: Interrupt) -> Interrupted<'k> {
+    pub fn on_interrupt(self, what: Interrupt, arrives: impl FnOnce(Self, u64)) -> Interrupted<'k> {
         let began = self.k.machine.now();
         self.begin_work_of_interrupt();
         self.count(Counter::Interrupt);
@@ -71,9 +71,9 @@ impl<'k, M: Machine> Door<'k, M> {
             self.time().stop_clock();
             self.timer_fired();
         }
-        if let Interrupt::Device(place) = what {
+        if what == Interrupt::Device {
             self.time().stop_clock();
-            self.events().interrupt_came(place, began);
+            arrives(self, began);
         }
         let (look, runs) = match self.leaves_mail(what, before, time) {
             Some(look) => (look, None),
@@ -108,7 +108,7 @@ impl<'k, M: Machine> Door<'k, M> {
         before: Option<Ref<'k, Task>>,
         time: Option<Ref<'k, SchedContext>>,
     ) -> Option<Look> {
-        if !matches!(what, Interrupt::Timer | Interrupt::Device(_)) {
+        if !matches!(what, Interrupt::Timer | Interrupt::Device) {
             return None;
         }
         if self.hot.current.addr() != before.map_or(0, Ref::addr) && self.outranks(time) {
@@ -142,10 +142,15 @@ impl<'k, M: Machine> Door<'k, M> {
             self.arm_timer_for_time();
             self.arm_look();
         }
-        if let Interrupt::Device(place) = what {
-            self.begin_work_of_interrupt();
-            self.events().interrupt_came(place, self.k.machine.now());
-        }
+    }
+
+    /// Serves the interrupt of a device that arrived while the CPU was idle. `place` is the one in
+    /// this CPU's table.
+    pub fn take_idle_device(self, place: u8) {
+        self.count(Counter::Interrupt);
+        self.note_interrupt(Interrupt::Device);
+        self.begin_work_of_interrupt();
+        self.events().interrupt_came(place, self.k.machine.now());
     }
 
     /// Records an interrupt in the trace.
@@ -155,7 +160,7 @@ impl<'k, M: Machine> Door<'k, M> {
             irq: match what {
                 Interrupt::Timer => Irq::Timer,
                 Interrupt::Mail => Irq::Mail,
-                Interrupt::Device(_) => Irq::Device,
+                Interrupt::Device => Irq::Device,
                 Interrupt::Other => Irq::Other,
             },
         });

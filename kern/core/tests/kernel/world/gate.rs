@@ -42,6 +42,8 @@ pub enum Why {
     /// The running task has made the system call that is in its frame.
     SystemCall,
     Interrupt(Interrupt),
+    /// The interrupt of a device, by its place in the CPU's table.
+    Device(u8),
     /// An interrupt whose handler raises a bit of a Notification.
     Bell(Ref<'static, Notification>),
     /// The running task has faulted.
@@ -126,8 +128,9 @@ impl Gate {
         let mut entry = host_test::local_entry(self.block(n));
         match why {
             Why::SystemCall => self.system_call(&mut entry),
-            Why::Interrupt(what) => self.interrupt(&mut entry, what, None),
-            Why::Bell(bell) => self.interrupt(&mut entry, Interrupt::Other, Some(bell)),
+            Why::Interrupt(what) => self.interrupt(&mut entry, (what, 0), None),
+            Why::Device(place) => self.interrupt(&mut entry, (Interrupt::Device, place), None),
+            Why::Bell(bell) => self.interrupt(&mut entry, (Interrupt::Other, 0), Some(bell)),
             Why::Fault(fault) => self.fault(&mut entry, fault),
             Why::Mail => self.poll(&mut entry),
         }
@@ -166,7 +169,13 @@ impl Gate {
         self.leave(entry);
     }
 
-    fn interrupt(&self, entry: &mut CpuEntry, what: Interrupt, bell: Option<Ref<'static, Notification>>) {
+    /// An interrupt; of a device, also its place in the CPU's table.
+    fn interrupt(
+        &self,
+        entry: &mut CpuEntry,
+        (what, place): (Interrupt, u8),
+        bell: Option<Ref<'static, Notification>>,
+    ) {
         let n = entry.block().id().index();
         if let Mode::Idle(_) = self.mode(n) {
             quiesce::end_idle(entry);
@@ -178,14 +187,17 @@ impl Gate {
                 self.short.update(|count| count + 1);
                 return self.load(n, task.object().ptr().get(host_test::pin(n)));
             }
-            if let Interrupt::Device(place) = what
+            if what == Interrupt::Device
                 && self.fast
                 && let ShortEnd::Runs(task) = self.context(entry).on_idle_device(place)
             {
                 self.short.update(|count| count + 1);
                 return self.load(n, task.object().ptr().get(host_test::pin(n)));
             }
-            self.context(entry).on_idle_interrupt(what);
+            match what {
+                Interrupt::Device => self.context(entry).take_idle_device(place),
+                _ => self.context(entry).on_idle_interrupt(what),
+            }
             self.ring(entry, bell);
             let _ = self.context(entry).take_mail();
             return self.leave(entry);
@@ -199,10 +211,11 @@ impl Gate {
             |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
         frame_full(1);
         self.k.machine.hardware().saved.clear();
-        if self.goes_short(entry, what, before.filter(|_| has_vector)) {
+        if self.goes_short(entry, (what, place), before.filter(|_| has_vector)) {
             return;
         }
-        let rest = match self.context(entry).on_interrupt(what) {
+        let arrives = |cx: Door<'_, Fake>, began| cx.events().interrupt_came(place, began);
+        let rest = match self.context(entry).on_interrupt(what, arrives) {
             Interrupted::Message(_) => None,
             Interrupted::Rest(rest) => Some(rest),
         };
@@ -227,14 +240,14 @@ impl Gate {
     fn goes_short(
         &self,
         entry: &mut CpuEntry,
-        what: Interrupt,
+        (what, place): (Interrupt, u8),
         with_vector: Option<Ref<'static, Task>>,
     ) -> bool {
         let n = entry.block().id().index();
         let before = self.current(n);
         let end = match what {
             Interrupt::Timer if self.fast => self.context(entry).on_timer(),
-            Interrupt::Device(place) if self.fast => self.context(entry).on_device(place),
+            Interrupt::Device if self.fast => self.context(entry).on_device(place),
             _ => return false,
         };
         match end {

@@ -567,7 +567,7 @@ impl World {
         let state = self.k.machine.hardware().lines.get(&line).copied().unwrap_or_default();
         let Some(to) = state.to.filter(|_| state.is_open) else { return false };
         self.k.machine.hardware().in_service += 1;
-        self.interrupt(to.cpu.index(), Interrupt::Device(to.place));
+        self.pass(to.cpu.index(), Why::Device(to.place));
         assert_eq!(self.k.machine.hardware().in_service, 0, "an interrupt is not acknowledged");
         true
     }
