@@ -222,9 +222,15 @@ references! {
     /// What a request is about is held by the task that reclaims it, until the answer. Where two
     /// reclaim it at the same time, one may have ended it while the request of the other is under
     /// way. Its memory is not reused meanwhile: the grace period before that flushes all mailboxes.
-    /// A request that waits only for its answer names nothing any more.
-    tasks.request_about: Task -> of_request, when |f, r| is_held(r) && !f.is_unanswered(r),
+    /// A request that waits only for its answer names nothing any more. A wait for a lock that is
+    /// under way names the owner, and arrives before the owner's memory is reused.
+    tasks.request_about: Task -> of_request,
+        when |f, r| is_lock_under_way(r) || is_held(r) && !f.is_unanswered(r),
         agrees |to| to.kind.is_none_or(|kind| is_asked(r.request, kind));
+    /// A wait for a lock that is under way names the Frame with the lock's word, and arrives before
+    /// the Frame's memory is reused.
+    tasks.request_frame: Task -> of_request, when |f, r| is_lock_under_way(r),
+        agrees |to| to.kind.is_none_or(|kind| kind == abi::ObjType::Frame as u8);
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.
     contexts.task: Context -> task, when |f, r| true, agrees |to| true;
     /// The task to which a SchedContext is bound knows it, unless that task is just ending.
@@ -287,13 +293,18 @@ fn is_held(task: &Task) -> bool {
     held && !task.ending && matches!(task.stage, Stage::Ask | Stage::Kept)
 }
 
+/// Returns whether a task's message block is on its way to the owner of a lock, or to a task to
+/// which locks lead. What an earlier wait has left in the block says nothing.
+fn is_lock_under_way(task: &Task) -> bool {
+    task.is_lock_wait && task.request == RequestKind::Lock && task.stage == Stage::Out
+}
+
 /// Returns whether a request can be about an object of type `kind`.
 fn is_asked(request: RequestKind, kind: u8) -> bool {
     let wanted = match request {
-        RequestKind::None | RequestKind::Shootdown | RequestKind::TellCpu | RequestKind::Lock => {
-            return false;
-        }
+        RequestKind::None | RequestKind::Shootdown | RequestKind::TellCpu => return false,
         RequestKind::Kill
+        | RequestKind::Lock
         | RequestKind::Seek
         | RequestKind::Bring
         | RequestKind::Move

@@ -33,6 +33,10 @@ impl Model {
         if subject == 0 || rule & what == 0 { Ok(()) } else { Err(forbidden(subject, object)) }
     }
 
+    pub(crate) fn may_read(&self, subject: Id, object: Id) -> Result<()> {
+        self.may_label(self.label(subject), self.label(object), may::READ)
+    }
+
     pub(crate) fn may_join(&self, subject: Id, group: Id) -> Result<()> {
         self.may_label(self.label(subject), self.label(group), may::JOIN)
     }

@@ -2,17 +2,18 @@
 //! accounting and reclaim, as plain data.
 //!
 //! [`Model::step`] is one system call of one task, from its argument registers to the registers of
-//! all tasks that it affects. There are no locks, no concurrent CPUs, no grace periods and no
-//! restarts: a step is indivisible. The model describes CPUs only as far as programs see them: an
-//! operation on an object with a home answers [`WrongCpu`](abi::Error::WrongCpu) on other CPUs, and
-//! an exposure can have a task for each CPU.
+//! all tasks that it affects. The kernel's own locks, concurrent CPUs, grace periods and restarts
+//! are left out: a step is indivisible. The model describes CPUs only as far as programs see them:
+//! an operation on an object with a home answers [`WrongCpu`](abi::Error::WrongCpu) on other CPUs,
+//! and an exposure can have a task for each CPU.
 //!
 //! # Reading it
 //! [`object`]: the objects. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype,
 //! byte by byte.
 //! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes,
 //! tasks, CPU time. [`accounts`]: room for budgets. [`ipc`] and [`notify`]: messages and bits.
-//! [`spaces`]: mappings. [`devices`]: interrupts and ports. [`step`]: the table of operations.
+//! [`locks`]: locks that processes share. [`spaces`]: mappings. [`devices`]: interrupts and ports.
+//! [`step`]: the table of operations.
 //!
 //! # Adding an operation
 //! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` beside similar ones, which
@@ -37,6 +38,7 @@ pub mod growth;
 pub mod ipc;
 pub mod labels;
 pub mod linear;
+pub mod locks;
 pub mod memory;
 pub mod notify;
 pub mod object;
@@ -94,12 +96,14 @@ pub struct Limits {
     pub lines: u64,
     /// The I/O ports that the kernel uses itself.
     pub ports: core::ops::Range<u64>,
+    /// Locks that a wait follows; a longer chain counts as a cycle.
+    pub lock_chain: u64,
 }
 
 impl Default for Limits {
     /// Returns the limits of a kernel that is not built for tests.
     fn default() -> Limits {
-        Limits { slots_listed: 256, accounts: 256, lines: 24, ports: 0x70..0x72 }
+        Limits { slots_listed: 256, accounts: 256, lines: 24, ports: 0x70..0x72, lock_chain: 64 }
     }
 }
 

@@ -159,7 +159,7 @@ impl Model {
             }
             ObjType::Frame => {
                 let (log2, pages) = pages(size).expect("a size that was checked");
-                Kind::Frame(Frame { base: block, log2, pages, pins: 0 })
+                Kind::Frame(Frame { base: block, log2, pages, pins: 0, words: Default::default() })
             }
             ObjType::VSpace => Kind::VSpace(VSpace {
                 process: None,

@@ -42,7 +42,8 @@ impl Model {
         }
     }
 
-    fn goes_on(&mut self, task: Id, regs: Regs) {
+    /// Ends a task's wait with an answer.
+    pub(crate) fn goes_on(&mut self, task: Id, regs: Regs) {
         let it = self.task_mut(task);
         (it.state, it.deadline, it.regs) = (State::Ready, None, regs);
     }

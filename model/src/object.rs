@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use abi::events::PoolSize;
 use abi::{Cap, ObjType, Rights, TaskId};
 
-use crate::{Model, Regs};
+use crate::{Args, Model, Regs};
 
 /// An object: its place in [`Model::objects`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -114,6 +114,9 @@ pub struct Frame {
     pub log2: u8,
     pub pages: u64,
     pub pins: u64,
+    /// The words that somebody has written, by their numbers; all others are 0. Only the kernel's
+    /// reads of locks need them.
+    pub words: BTreeMap<u32, u64>,
 }
 
 /// A slot that a process offers for a membership.
@@ -184,7 +187,20 @@ pub enum State {
     Waiting(Id),
     /// It waits for room in a pool. How that goes on the model does not say.
     Posting,
+    /// It waits for a lock.
+    InLock(LockWait),
     Dead,
+}
+
+/// A wait for a lock. No task receives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockWait {
+    /// The task that has the lock. The wait is queued there.
+    pub owner: Id,
+    /// The address of the lock's word. A later Frame of the same memory has the same addresses.
+    pub word: u64,
+    /// The arguments of the system call. They say where the wait leads as long as it lasts.
+    pub args: Args,
 }
 
 /// A call under way.

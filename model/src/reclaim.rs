@@ -265,7 +265,8 @@ impl Model {
 
     // --- tasks -----------------------------------------------------------------------------------
 
-    /// Ends a task: tasks that wait for its answer get an error, and its number is free.
+    /// Ends a task: tasks that wait for its answer or for its locks get an error, and its number is
+    /// free.
     pub fn kill(&mut self, task: Id) {
         if matches!(self.task(task).state, State::Dead | State::Fresh) {
             return;
@@ -275,6 +276,9 @@ impl Model {
         let dead = Refusal::dead(self.task(task).id);
         for client in self.clients(task) {
             self.fail(client, dead);
+        }
+        for waiter in self.lock_waiters(task) {
+            self.fail(waiter, crate::locks::owner_died(dead.who));
         }
         if let Some(object) = self.task_mut(task).bound.take() {
             self.notification_mut(object).bound = None;

@@ -70,9 +70,7 @@ impl Model {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let audit = matches!(op, Op::AuditStart | Op::AuditRead);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
-        // It has no contents of pages.
-        let locks = matches!(op, Op::LockWait | Op::LockPass);
-        !(pages || audit || vectors || locks || op == Op::MachineExit)
+        !(pages || audit || vectors || op == Op::MachineExit)
     }
 
     /// Makes a system call for a task that [`acts`](Model::acts). Its result is in the registers
@@ -162,6 +160,8 @@ impl Model {
             Op::TaskDebug => self.task_debug(me, args),
             Op::FaultHandler => self.fault_handler(me, args),
             Op::SetBases => self.set_bases(args),
+            Op::LockWait => self.lock_wait(me, args),
+            Op::LockPass => self.lock_pass(me, args),
             Op::MachineLog => self.machine_log(me, args),
             Op::MachineCounter => self.machine_counter(me, args),
             Op::MachineTrace => self.not_built(me, args, machine_rights::LOG),
@@ -179,9 +179,7 @@ impl Model {
             | Op::PageCopy
             | Op::PageTransfer
             | Op::TaskReadVector
-            | Op::TaskWriteVector
-            | Op::LockWait
-            | Op::LockPass => {
+            | Op::TaskWriteVector => {
                 panic!("the model leaves out {op:?}")
             }
         }

@@ -190,12 +190,12 @@ impl Model {
 
     /// Moves tasks that were told to, and that nothing keeps where they are any more.
     pub fn let_leave(&mut self) {
-        let leaves = |id: &Id| match &self.objects[id.0].kind {
-            crate::Kind::Task(it) => it.is_to_move && self.stands_free(*id),
+        let leaves = |model: &Model, id: &Id| match &model.objects[id.0].kind {
+            crate::Kind::Task(it) => it.is_to_move && model.stands_free(*id),
             _ => false,
         };
-        let leaving: crate::Vec<Id> = (0..self.objects.len()).map(Id).filter(leaves).collect();
-        for task in leaving {
+        // One that leaves wakes those that wait for its locks, and they may be to move, too.
+        while let Some(task) = self.ids().find(|id| leaves(self, id)) {
             self.task_mut(task).is_to_move = false;
             self.move_to_start(task);
         }
@@ -303,9 +303,14 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// Moves a task to its CPU, with its own objects.
+    /// Moves a task to its CPU, with its own objects. Tasks that wait for its locks look again.
     fn move_to_start(&mut self, task: Id) {
         let (to, bound) = (self.task(task).start_on, self.task(task).bound);
+        if to != self.task(task).home {
+            for waiter in self.lock_waiters(task) {
+                self.looks_again(waiter);
+            }
+        }
         self.task_mut(task).home = to;
         if let Some(bound) = bound {
             self.notification_mut(bound).home = to;

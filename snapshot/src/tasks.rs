@@ -135,6 +135,8 @@ record! {
         request: RequestKind,
         /// The object of that request.
         request_about: u64,
+        /// The Frame that has the lock's word, in a wait for a lock that is under way.
+        request_frame: u64,
         /// Its shootdown.
         request_stamp: u64,
         /// It stands in a queue: 0 = no, 1 = as the first of its priority, 2 = behind another.

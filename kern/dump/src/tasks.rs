@@ -118,6 +118,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     /// Returns the fields of a task's record that its message block gives.
     fn message(&self, msg: &Message) -> snapshot::Task {
         let (request, about, request_stamp) = request(msg.request());
+        let frame = if let Some(Request::Lock { frame, .. }) = msg.request() { frame.addr() } else { 0 };
         let (links, queue_priority, queue_place) = msg.queue().survey();
         let ([queue_next, queue_prev, queue_lower, queue_higher], pin) =
             (links.map(|at| self.at(at)), self.cx.pin());
@@ -129,6 +130,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             is_lock_wait = msg.info().has(FLAG_LOCK),
             message_context = msg.time(pin),
             request_about = self.at(about),
+            request_frame = self.at(frame),
             ..snapshot::Task::default()
         })
     }

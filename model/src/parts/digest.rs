@@ -125,6 +125,7 @@ impl Digest {
             State::Dead => 4,
             State::Posting => 5,
             State::Waiting(object) => 6 + object.0 as u64,
+            State::InLock(wait) => 1 << 63 | (wait.owner.0 as u64) << 48 ^ wait.word,
         };
         let call = match task.call.map(|call| call.at) {
             None => 0,

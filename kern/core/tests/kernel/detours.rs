@@ -59,7 +59,7 @@ fn play(world: &World, moves: &[Move]) -> Outcome<bool> {
         pair.task(cast.tasks[it.who], it.op, &it.args).map_err(|why| format!("{}: {why}", it.text()))?;
         pair.audit()?;
     }
-    let refused = pair.tally.values().map(|counts| counts[1]).sum::<u64>();
+    let refused = pair.tally.ops.values().map(|counts| counts[1]).sum::<u64>();
     pair.end()?;
     // Those before it lead there: they are done.
     Ok(refused == 1)
@@ -105,7 +105,7 @@ fn walk(worlds: &[World], seed: u64) -> (World, Vec<Move>, Outcome<[u64; 2]>) {
             way.push(it);
             pair.task(me, it.op, &it.args)?;
         }
-        let counts = pair.tally.values().fold([0, 0], |all, it| [all[0] + it[0], all[1] + it[1]]);
+        let counts = pair.tally.ops.values().fold([0, 0], |all, it| [all[0] + it[0], all[1] + it[1]]);
         pair.end()?;
         Ok(counts)
     }));

@@ -21,7 +21,7 @@ pub const SLOTS: u32 = 48;
 const TASKS: u64 = 8;
 /// The priority of all.
 pub const PRIORITY: u64 = 10;
-const EXPOSURES: u64 = 8;
+const EXPOSURES: u64 = 16;
 /// Member records of a group, more than an entry of a broadcast looks at with small limits.
 const MEMBERS: u64 = 5;
 /// The slot in which every process has the first group.
@@ -29,6 +29,11 @@ const FIRST_GROUP: Cap = Cap(3);
 /// Clients that all call one server, and the number of the first.
 const CROWD: u64 = 4;
 const FIRST_OF_CROWD: u64 = 6;
+/// Tasks that can wait for one another's locks besides, so that a chain of waits is longer than
+/// small limits allow; the number of the first, and where that is exposed.
+const LINE: u64 = 6;
+const FIRST_OF_LINE: u64 = 10;
+const EXPOSED_LINE: u64 = 5;
 const UTCBS: u64 = 0x5000_0000;
 /// Where pools are, and how large.
 pub const POOLS: u64 = 0x5800_0000;
@@ -126,6 +131,11 @@ impl Pair {
         }
         if dice.once_in(6) {
             self.gather(&processes, dice)?;
+        } else if dice.once_in(12) {
+            self.line_up(&processes, groups[0], dice)?;
+        }
+        if dice.once_in(4) {
+            self.contend(groups[0], FIRST_GROUP, dice)?;
         }
         if dice.once_in(3) {
             self.confine(dice)?;
@@ -157,13 +167,25 @@ impl Pair {
         Ok(())
     }
 
-    /// A task makes a system call, if it can, whatever it is answered.
-    fn does(&mut self, me: Id, op: Op, first: u64) -> Outcome {
-        if !self.model.acts(me) {
-            return Ok(());
+    /// More tasks are exposed in a group.
+    fn line_up(&mut self, processes: &[Made], group: Cap, dice: &mut Dice) -> Outcome {
+        for number in 0..LINE {
+            let task = self.make_task(processes[number as usize % 2], FIRST_OF_LINE + number, dice)?;
+            let target = Target::new(group, (EXPOSED_LINE + number) as u32).0;
+            self.must(0, Op::Expose, [target, task.arg(), 0, 0, 0, 0])?;
+            self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
         }
+        Ok(())
+    }
+
+    fn does(&mut self, me: Id, op: Op, first: u64) -> Outcome {
         let info = if op == Op::Recv { FLAG_NONBLOCK } else { 0 };
-        self.task(me, op, &model::Args([first, 0, 0, 0, 0, 0], abi::MsgInfo(info)))
+        self.may_do(me, op, &model::Args([first, 0, 0, 0, 0, 0], abi::MsgInfo(info)))
+    }
+
+    /// A task makes a system call, if it can, whatever it is answered.
+    pub fn may_do(&mut self, me: Id, op: Op, args: &model::Args) -> Outcome {
+        if self.model.acts(me) { self.task(me, op, args) } else { Ok(()) }
     }
 
     /// A task that deletes itself, if anything, with the group that exposes it.

@@ -7,11 +7,14 @@
 //! it is made shorter by leaving steps out, and printed; [`again`] plays it again.
 //!
 //! [`pair`]: both sides and their comparison. [`cast`]: the initial state. [`pick`]: the choice of
-//! the next system call. [`audit`]: the comparison of the whole state. [`pools`]: the comparison of
-//! event pools.
+//! the next system call. [`clear`]: which ones the model determines. [`locks`]: locks, and what
+//! waits for them come to. [`audit`]: the comparison of the whole state. [`pools`]: the comparison
+//! of event pools.
 
 mod audit;
 mod cast;
+mod clear;
+mod locks;
 pub mod pair;
 mod pick;
 mod pools;
@@ -113,7 +116,7 @@ fn play(cases: u64) -> Result<Tally, Divergence> {
         let lane = |lane: u64| scope.spawn(move || play_some((lane..cases).step_by(lanes as usize), first));
         let lanes: Vec<_> = (0..lanes).map(lane).collect();
         let tallies = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        tallies.fold(Tally::new(), sum)
+        tallies.fold(Tally::default(), sum)
     });
     let diverged = first.load(Relaxed);
     if diverged == cases {
@@ -126,7 +129,7 @@ fn play(cases: u64) -> Result<Tally, Divergence> {
 
 /// What some did until one of them, or an earlier one, diverges.
 fn play_some(cases: impl Iterator<Item = u64>, first: &AtomicU64) -> Tally {
-    let mut tally = Tally::new();
+    let mut tally = Tally::default();
     for case in cases.take_while(|case| *case < first.load(Relaxed)) {
         match Sequence::nth(case).play(false) {
             Ok(played) => tally = sum(tally, played),
@@ -137,9 +140,12 @@ fn play_some(cases: impl Iterator<Item = u64>, first: &AtomicU64) -> Tally {
 }
 
 fn sum(mut all: Tally, more: Tally) -> Tally {
-    for (op, [done, refused]) in more {
-        let of = all.entry(op).or_default();
+    for (op, [done, refused]) in more.ops {
+        let of = all.ops.entry(op).or_default();
         *of = [of[0] + done, of[1] + refused];
+    }
+    for (seen, count) in more.waits {
+        *all.waits.entry(seen).or_default() += count;
     }
     all
 }
@@ -154,11 +160,12 @@ fn the_kernel_does_what_the_model_says() {
         let _ = sequence.play(true);
         panic!("sequence {count} diverges: {why}\n{}", sequence.describe());
     });
-    let (done, refused) = tally.values().fold((0, 0), |all, [done, refused]| (all.0 + done, all.1 + refused));
+    let (done, refused) =
+        tally.ops.values().fold((0, 0), |all, [done, refused]| (all.0 + done, all.1 + refused));
     let seed = number("MODEL_SEED", 1);
     println!("model: seed={seed} sequences={cases} done={done} refused={refused} divergences=0");
     // Sequences that are refused everything would show nothing.
-    let of = |op: &Op| tally.get(&(*op as u8)).copied().unwrap_or_default();
+    let of = |op: &Op| tally.ops.get(&(*op as u8)).copied().unwrap_or_default();
     let known = Op::ALL.iter().filter(|op| model::Model::knows(**op));
     for op in known.filter(|_| cases >= CASES) {
         let ([done, refused], can) = (of(op), !NEVER.contains(op));
@@ -169,6 +176,11 @@ fn the_kernel_does_what_the_model_says() {
         );
     }
     assert!(cases < CASES || done > refused, "most are refused");
+    for ((what, how), count) in &tally.waits {
+        println!("  a wait for a lock {what} {how}: {count}");
+    }
+    let missed = locks::REACHED.into_iter().find(|seen| !tally.waits.contains_key(seen));
+    assert!(cases < CASES || missed.is_none(), "no wait for a lock came to this: {missed:?}");
 }
 
 /// One sequence, told step by step: `MODEL_AGAIN="seed step step …"`.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use abi::{Cap, MsgInfo, ObjType, Op, TaskId};
+use abi::{Cap, LockWord, MsgInfo, ObjType, Op, TaskId};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::irq::IrqHandler;
-use kern_base::limits::{ACCOUNTS, HOLDING_LOOKS};
+use kern_base::limits::{ACCOUNTS, HOLDING_LOOKS, LOCK_CHAIN};
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::port::IoPort;
@@ -16,11 +16,12 @@ use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
-use model::object::{self, State as ModelState};
+use model::object::{self, LockWait, State as ModelState};
 use model::{Args, Id, Kind, Limits, Model, Place, Sizes};
 use smp::door::Ref;
 use smp::host_test;
 
+use super::locks::Waits;
 use crate::world::dice::Dice;
 use crate::world::make::SLOTS;
 use crate::world::{Regs, Tcb, World};
@@ -58,8 +59,13 @@ pub struct Pair {
     pub tally: Tally,
 }
 
-/// How often each operation was done, and how often refused.
-pub type Tally = BTreeMap<u8, [u64; 2]>;
+/// What was done.
+#[derive(Default)]
+pub struct Tally {
+    /// How often each operation was done, and how often refused.
+    pub ops: BTreeMap<u8, [u64; 2]>,
+    pub waits: Waits,
+}
 
 pub type Outcome<T = ()> = Result<T, String>;
 
@@ -108,7 +114,12 @@ impl Pair {
         world.gate.fast = is_fast;
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
-        let limits = Limits { slots_listed: HOLDING_LOOKS as u32, accounts: ACCOUNTS, ..Limits::default() };
+        let limits = Limits {
+            slots_listed: HOLDING_LOOKS as u32,
+            accounts: ACCOUNTS,
+            lock_chain: LOCK_CHAIN,
+            ..Limits::default()
+        };
         let model = Model { now, sizes: sizes(), cpus, limits, ..Model::default() };
         let later = world.now() + FAR;
         let (tasks, agents, made) = (Vec::new(), Vec::new(), Vec::new());
@@ -124,7 +135,7 @@ impl Pair {
             hermit: None,
             read: BTreeMap::new(),
             plays: false,
-            tally: Tally::new(),
+            tally: Tally::default(),
         };
         pair.boot();
         pair
@@ -132,7 +143,7 @@ impl Pair {
 
     /// From now on all is compared.
     pub fn begin(&mut self, tell: bool) -> Outcome {
-        (self.tell, self.tally, self.plays) = (tell, Tally::new(), true);
+        (self.tell, self.tally, self.plays) = (tell, Tally::default(), true);
         self.compare()?;
         self.world.trace = tell && std::env::var("MODEL_TRACE").is_ok();
         Ok(())
@@ -203,8 +214,7 @@ impl Pair {
         let place = self.task_named_by(me, op, args);
         let regs = self.world.call(n, to_kernel(op, args));
         self.world.run();
-        let answer = self.model.step(me, op, args);
-        self.note(me, op, args, &answer);
+        let answer = self.step(me, op, args);
         let expected = self.model.task(me).regs;
         if !expected.allow(found(&regs)) {
             return Err(format!("{op:?}: the kernel answers {:x?}, the model {expected:x?}", found(&regs)));
@@ -226,11 +236,20 @@ impl Pair {
 
     /// A task makes a system call.
     pub fn task(&mut self, me: Id, op: Op, args: &Args) -> Outcome {
+        self.task_while(me, op, args, None)
+    }
+
+    /// A task makes a system call. Meanwhile, before other CPUs have mail of it, this word of a
+    /// Frame becomes that of a free lock: that for which the task waits.
+    pub fn task_while(&mut self, me: Id, op: Op, args: &Args, freed: Option<(Id, u32)>) -> Outcome {
         let tcb = self.tcb(me);
         let place = self.task_named_by(me, op, args);
         self.bring_on(&tcb)?;
         self.write_words(me, &tcb);
         self.world.issue(tcb.home(), to_kernel(op, args));
+        if let Some((frame, number)) = freed {
+            self.write_memory(frame, number, LockWord::FREE);
+        }
         self.world.run();
         while tcb.must_restart() {
             self.bring_on(&tcb)?;
@@ -241,8 +260,10 @@ impl Pair {
             let bulk = &tcb.object.get().utcb(tcb.pin()).bulk;
             bulk.iter().for_each(|word| word.store(0, std::sync::atomic::Ordering::Relaxed));
         }
-        let answer = self.model.step(me, op, args);
-        self.note(me, op, args, &answer);
+        let answer = self.step(me, op, args);
+        if let Some((frame, number)) = freed {
+            self.ends_under_way(me, frame, number);
+        }
         if op == Op::TaskConfigure {
             self.learn(answer.is_ok(), place, tcb.regs().rdi)?;
         }
@@ -252,7 +273,9 @@ impl Pair {
     /// Time passes, beyond every deadline.
     pub fn pass_time(&mut self) -> Outcome {
         self.world.wait_until(self.later + 1);
+        let waits = self.lock_waits();
         self.model.pass_time(self.later + 1);
+        self.note_ends_of_waits(&waits, None);
         if self.tell {
             println!("    time passes");
         }
@@ -260,8 +283,20 @@ impl Pair {
         self.compare()
     }
 
+    /// The model makes a system call.
+    fn step(&mut self, me: Id, op: Op, args: &Args) -> model::Result {
+        let waits = self.lock_waits();
+        let answer = self.model.step(me, op, args);
+        if op == Op::LockWait {
+            self.note_wait(me, args, &answer);
+        }
+        self.note_ends_of_waits(&waits, Some(op));
+        self.note(me, op, args, &answer);
+        answer
+    }
+
     fn note(&mut self, me: Id, op: Op, args: &Args, answer: &model::Result) {
-        self.tally.entry(op as u8).or_default()[usize::from(answer.is_err())] += 1;
+        self.tally.ops.entry(op as u8).or_default()[usize::from(answer.is_err())] += 1;
         if self.tell {
             let flags = if args.1.0 == 0 { String::new() } else { format!(" with {:x}", args.1.0) };
             println!("    {} {op:?} {:x?}{flags}: {answer:x?}", self.name(me), args.0);
@@ -336,8 +371,10 @@ impl Pair {
         for (id, tcb) in &self.tasks {
             self.compare_task(*id, tcb).map_err(|why| format!("{tcb:?}: {why}"))?;
         }
+        let waits = self.lock_waits();
         for (id, tcb) in self.tasks.clone() {
             self.compare_queue(id, &tcb)?;
+            self.compare_lock_waiters(id, &tcb, &waits)?;
         }
         Ok(())
     }
@@ -365,6 +402,23 @@ impl Pair {
         Ok(())
     }
 
+    /// Checks that the same tasks wait for locks of a task. The model does not say in which order.
+    fn compare_lock_waiters(&self, id: Id, tcb: &Tcb, waits: &[(Id, LockWait)]) -> Outcome {
+        let (waiters, pin) = (tcb.hot().waiters.tasks(), tcb.pin());
+        let all = std::iter::successors(waiters.first(pin), |task| waiters.after(pin, *task));
+        let mut found: Vec<u64> = all.map(|task| task.addr()).collect();
+        let known = waits.iter().filter(|(_, wait)| wait.owner == id).map(|(waiter, _)| *waiter);
+        let mut expected: Vec<u64> = known.map(|id| self.model.objects[id.0].at).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        if found != expected {
+            return Err(format!(
+                "{found:x?} wait for locks of {tcb:?} in the kernel, {expected:x?} in the model"
+            ));
+        }
+        Ok(())
+    }
+
     fn compare_task(&self, id: Id, tcb: &Tcb) -> Outcome {
         let (it, hot) = (self.model.task(id), tcb.hot());
         let same = match it.state {
@@ -374,6 +428,7 @@ impl Pair {
             ModelState::Calling => {
                 matches!(tcb.state(), State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
             }
+            ModelState::InLock(_) => matches!(tcb.state(), State::Sending | State::AwaitRemote),
             ModelState::Waiting(_) => tcb.state() == State::WaitBits,
             ModelState::Posting => false,
             ModelState::Dead => tcb.state() == State::Dead,

@@ -12,7 +12,7 @@ use abi::{PERIOD_MAX, Rights, Target};
 use model::growth::Reach;
 use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
-use model::{Args, Id, Kind, Model, Place};
+use model::{Args, Id, Model, Place};
 
 use super::cast::{OWN, POOL_SIZE, POOLS, PRIORITY, SLOTS, some_of};
 use super::pair::{Outcome, Pair};
@@ -88,6 +88,8 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::Yield),
     (2, Op::LabelSet),
     (3, Op::LabelRule),
+    (12, Op::LockWait),
+    (2, Op::LockPass),
     (1, Op::MachineLog),
     (1, Op::MachineCounter),
     (1, Op::MachineTrace),
@@ -147,10 +149,10 @@ const BUDGETS: [[u64; 2]; 9] = [
 const WILD: &[u64] = &[0, 1, 7, 0xff, 0x1_0000, 1 << 32, 3 << 32, 5 << 32 | 1, 99 << 32, 1 << 47, u64::MAX];
 
 /// Somebody about to make a system call.
-struct Pick<'a> {
-    pair: &'a Pair,
-    me: Id,
-    dice: Dice,
+pub struct Pick<'a> {
+    pub pair: &'a Pair,
+    pub me: Id,
+    pub dice: Dice,
 }
 
 impl Pair {
@@ -158,10 +160,14 @@ impl Pair {
     pub fn play(&mut self, step: u64) -> Outcome {
         let mut dice = Dice::new(step);
         if dice.once_in(40) {
-            return self.pass_time();
+            return if self.is_end_of_waits_clear() { self.pass_time() } else { Ok(()) };
         }
         if dice.once_in(30) {
             return self.read_pools(&mut dice);
+        }
+        if dice.once_in(10) {
+            self.write_lock(&mut dice);
+            return Ok(());
         }
         let able: Vec<Id> = self
             .tasks
@@ -180,144 +186,12 @@ impl Pair {
         let me = dice.of(&able);
         let mut pick = Pick { pair: self, me, dice };
         let (op, args) = pick.operation();
+        let is_torn = op == Op::LockWait && pick.dice.once_in(4);
         if !self.is_clear(me, op, &args) {
             return Ok(());
         }
-        self.task(me, op, &args)
-    }
-
-    /// Whether a task has CPU time of its own, as good as that of the others: else it may never
-    /// have its turn, or lose it before its system call is over.
-    pub fn is_equal(&self, task: Id) -> bool {
-        let time = self.model.task(task).time.map(|time| self.model.sched_context(time));
-        time.is_some_and(|time| u64::from(time.priority) == PRIORITY && time.slice == ENDLESS)
-    }
-
-    /// Whether a task's own CPU time is on another CPU.
-    fn has_time_elsewhere(&self, id: Id) -> bool {
-        self.tasks.iter().filter(|(known, _)| *known == id).any(|(_, tcb)| {
-            let own = tcb.hot().time.own(tcb.pin());
-            own.is_some_and(|own| own.get().hot.home().index() != tcb.home())
-        })
-    }
-
-    /// Whether a task is to move. If the caller dies that it serves, it keeps the caller's time,
-    /// and stays until it receives. If its call is cancelled, its own time may still be elsewhere.
-    /// The model does not say what a task has.
-    fn is_one_to_move(&self) -> bool {
-        let is_it = |it: &model::Object| matches!(&it.kind, Kind::Task(it) if it.is_to_move);
-        self.model.objects.iter().any(is_it)
-    }
-
-    /// Whether the model determines the result. It does not say where CPU time is that a call took
-    /// along, or which task gets it after a change: so no operation touches time that is in use,
-    /// and no task gives up its own.
-    pub fn is_clear(&self, me: Id, op: Op, args: &Args) -> bool {
-        let time = |position: usize| {
-            let time = self.model.find_any(me, args.cap(position)).ok()?;
-            match &self.model.objects[time.object.0].kind {
-                Kind::SchedContext(time) => Some(time),
-                _ => None,
-            }
-        };
-        let is_used = |position| time(position).is_some_and(|time| time.owner.is_some() || time.left);
-        // The model does not know what was used of a budget, and so what is owed to an account. So
-        // none of those that have an account is ever used.
-        let has_account = |position| time(position).is_some_and(|time| time.account.is_some());
-        let had_budget = |position| time(position).is_some_and(|time| time.budget != 0);
-        let ends = matches!(
-            op,
-            Op::TaskKill
-                | Op::TaskCancel
-                | Op::ProcessKill
-                | Op::CapDelete
-                | Op::CapRevoke
-                | Op::UntypedReset
-        );
-        if ends && self.is_one_to_move() {
-            return false;
-        }
-        match op {
-            Op::SchedInfo => !is_used(0),
-            Op::SchedBind => !is_used(0) && !has_account(0),
-            // The model does not know on which CPU the time is.
-            Op::SchedWatch => {
-                let first = self.model.watch.get(&0);
-                (1..self.model.cpus).all(|cpu| self.model.watch.get(&cpu) == first)
-            }
-            Op::SchedConfigure => !is_used(1) && (has_account(1) || !had_budget(1)),
-            // A ready task may have the time of a waiting caller, or of one that died. Its own may
-            // be on another CPU with a call that was cancelled.
-            Op::TaskMove => {
-                let named = self.model.find_any(me, args.cap(1)).map(|found| found.object);
-                let may_be_helped = |id: Id| match &self.model.objects[id.0].kind {
-                    Kind::Task(it) => {
-                        it.state == State::Ready && !it.senders.is_empty() && !self.is_equal(id)
-                    }
-                    _ => false,
-                };
-                let is_left = |it: &model::Object| matches!(&it.kind, Kind::SchedContext(time) if time.left);
-                !named.is_ok_and(|id| may_be_helped(id) || self.has_time_elsewhere(id))
-                    && !self.model.objects.iter().any(is_left)
-            }
-            // A call that brings no time is refused by a callee without that moves to its CPU.
-            Op::TaskResume => {
-                let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
-                let moves_poor = |id: Id| match &self.model.objects[id.0].kind {
-                    Kind::Task(it) => it.home != it.start_on && it.time.is_none() && !it.senders.is_empty(),
-                    _ => false,
-                };
-                !named.is_ok_and(moves_poor)
-            }
-            Op::YieldTo | Op::Forward => {
-                let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
-                let exposed = self.model.resolve_task(me, args.target(0), Rights::SEND).map(|(task, _)| task);
-                let is_poor = |id: Id| match &self.model.objects[id.0].kind {
-                    Kind::Task(task) => task.time.is_none(),
-                    _ => false,
-                };
-                ![named, exposed].into_iter().flatten().any(is_poor)
-            }
-            // The model does not say what happens to a sender that waits for room.
-            Op::Send | Op::Broadcast => {
-                let mut after = self.model.clone();
-                let _ = after.step(me, op, args);
-                after.task(me).state != State::Posting
-            }
-            Op::CapDelete | Op::CapRevoke | Op::UntypedReset => {
-                let mut after = self.model.clone();
-                let _ = after.step(me, op, args);
-                // Process 1 has time that the model knows nothing of.
-                let keeps_time = self.agents.contains(&me) || after.task(me).time.is_some();
-                keeps_time && !self.is_told_of_its_end(&after)
-            }
-            Op::ProcessKill => {
-                let mut after = self.model.clone();
-                let _ = after.step(me, op, args);
-                !self.is_told_of_its_end(&after)
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether a watcher may learn about the end of a member although it ends, too, or may learn it
-    /// more than once. The model does not say which bits arrive before the watcher's end, or which
-    /// arrive together.
-    fn is_told_of_its_end(&self, after: &Model) -> bool {
-        let ends = |id: Id| after.is_dying(id) || after.objects[id.0].ended;
-        let mut told = Vec::new();
-        for (group, object) in self.model.objects.iter().enumerate() {
-            let Kind::Group(it) = &object.kind else { continue };
-            let gone = it.members.iter().flatten().filter(|member| ends(member.process));
-            gone.for_each(|_| told.extend(self.model.watchers(Id(group)).map(|(note, _)| note)));
-        }
-        let is_unclear = |note: &Id| {
-            let Kind::Notification(it) = &self.model.objects[note.0].kind else { return false };
-            let mut hearers = [it.waiter, it.bound].into_iter().flatten();
-            let is_twice = told.iter().filter(|it| *it == note).count() > 1;
-            hearers.any(|task| is_twice || self.model.task(task).process.is_some_and(ends))
-        };
-        told.iter().any(is_unclear)
+        let freed = if is_torn { self.word_under_way(me, &args) } else { None };
+        self.task_while(me, op, &args, freed)
     }
 
     /// What process 1 does to the others.
@@ -366,11 +240,17 @@ impl Pick<'_> {
         if self.pair.model.task(self.me).caller.is_some() && self.dice.once_in(2) {
             op = self.dice.of(SERVING);
         }
+        if !self.pair.model.lock_waiters(self.me).is_empty() && self.dice.once_in(4) {
+            op = Op::LockPass;
+        }
         let mut args = Args(self.arguments(op), MsgInfo(0));
         let sends =
             matches!(op, Op::Call | Op::ReplyRecv | Op::Reply | Op::Forward | Op::Send | Op::Broadcast);
         if sends || matches!(op, Op::Recv | Op::Wait) {
             self.message(op, &mut args);
+        }
+        if op == Op::LockWait {
+            self.may_give_up(&mut args);
         }
         // Pools, which Map knows by an argument, and the others by the lack of a frame, are left
         // out. Nobody has a priority as high as process 1's.
@@ -677,6 +557,7 @@ impl Pick<'_> {
             }
             Op::MachineAttempt => [machine.arg(), self.dice.of(&[0, 99]), 0, 0, 0, 0],
             Op::MachineTrace | Op::MachineDump => [machine.arg(), 0, 0, 0, 0, 0],
+            Op::LockWait | Op::LockPass => self.arguments_of_locks(op),
             _ => [0; 6],
         }
     }
@@ -687,7 +568,7 @@ impl Pick<'_> {
         self.pair.model.process(self.pair.model.process_of(self.me)).cnode
     }
 
-    fn slots_with(&self, has: impl Fn(Option<ObjType>) -> bool) -> Vec<u32> {
+    pub fn slots_with(&self, has: impl Fn(Option<ObjType>) -> bool) -> Vec<u32> {
         let model = &self.pair.model;
         let Some(cnode) = self.own_cnode() else { return Vec::new() };
         let what = |place: &Place| model.slots.get(place).map(|it| model.object_type(it.object));
@@ -706,7 +587,7 @@ impl Pick<'_> {
     }
 
     /// A capability of a type, if it has one; sometimes any slot.
-    fn cap_of(&mut self, what: ObjType) -> Cap {
+    pub fn cap_of(&mut self, what: ObjType) -> Cap {
         let slots = self.slots_with(|it| it == Some(what));
         if slots.is_empty() || self.dice.once_in(16) {
             return Cap(self.dice.below(SLOTS as usize + 8) as u32);
