@@ -27,7 +27,8 @@ impl Pick<'_> {
                 let irq = self.cap_where(ObjType::IrqHandler, with_line);
                 let bits = if self.dice.once_in(3) { 0 } else { self.cap(ObjType::Notification) };
                 let cpus = self.pair.world.cpus();
-                let cpu = self.dice.below(cpus + usize::from(self.dice.once_in(8))) as u64;
+                let wrong = usize::from(self.dice.once_in(8));
+                let cpu = self.dice.below(cpus + wrong) as u64;
                 [self.control(), irq, bits, self.dice.of(&[BITS, BITS, BITS, BITS, 0]), cpu, 0]
             }
             Op::IrqAck => [irq, 0, 0, 0, 0, 0],
