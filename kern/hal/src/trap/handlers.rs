@@ -91,20 +91,18 @@ pub(super) extern "C" fn idle_timer() -> u64 {
 /// Handles an interrupt in kernel mode, but the timer's: only the code of [`idle`] has interrupts
 /// enabled. Returns a bit that says which interrupt that code has to handle.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
-    if vector != u64::from(WAKE) {
-        return rare_idle_interrupt(vector as u8);
+    let vector = vector as u8;
+    if vector == WAKE {
+        lapic::end_of_interrupt();
+        return idle::WOKEN;
     }
-    lapic::end_of_interrupt();
-    idle::WOKEN
-}
-
-#[cold]
-#[inline(never)]
-fn rare_idle_interrupt(vector: u8) -> u64 {
     if let Some(place) = device_of(vector) {
         return 1 << (idle::DEVICE_SHIFT + u32::from(place));
     }
-    if acknowledge(vector) { 0 } else { idle::OTHER }
+    match acknowledge(vector) {
+        true => 0,
+        false => idle::OTHER,
+    }
 }
 
 /// Acknowledges an interrupt at the APIC. Returns true if nothing else has to be done about it.
