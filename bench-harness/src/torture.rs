@@ -12,7 +12,7 @@ use crate::stretches::Collector;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero.
-const WRONG: &[&str] = &["stale", "lost", "dirty", "refused", "strange", "stuck", "leaked_pages"];
+const WRONG: &[&str] = &["stale", "lost", "dirty", "refused", "doubled", "strange", "stuck", "leaked_pages"];
 /// The counts that show a translation that should be gone.
 const STALE: &[&str] = &["stale", "lost", "dirty"];
 
@@ -101,15 +101,15 @@ mod tests {
         Outcome { seed: 7, cpus: 4, panicked: false, said: said.into(), trouble: None }
     }
 
-    const GOOD: &str = "torture seed=7 cpus=4 ops=1003 stale=0 lost=0 dirty=0 refused=0 strange=0 stuck=0 leaked_pages=0 accesses=9";
+    const GOOD: &str = "torture seed=7 cpus=4 ops=1003 stale=0 lost=0 dirty=0 refused=0 doubled=0 strange=0 stuck=0 leaked_pages=0 accesses=9";
 
     #[test]
     fn the_line_is_the_documented_one() {
         let outcome = outcome(GOOD);
         assert_eq!(
             outcome.line(),
-            "torture: seed=7 cpus=4 ops=1003 stale=0 lost=0 dirty=0 refused=0 strange=0 stuck=0 \
-             leaked_pages=0 panics=0"
+            "torture: seed=7 cpus=4 ops=1003 stale=0 lost=0 dirty=0 refused=0 doubled=0 strange=0 \
+             stuck=0 leaked_pages=0 panics=0"
         );
         assert!(outcome.said.not_zero(WRONG).is_empty() && !outcome.saw_stale());
     }

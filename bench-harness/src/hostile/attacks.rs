@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 47] = [
+pub const ATTACKS: [Attack; 51] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -63,6 +63,13 @@ pub const ATTACKS: [Attack; 47] = [
     attack("client-space", "maps in the address space into which a server replies with pages"),
     attack("deep-copies", "deletes the first of 32 copies of copies, then the next one"),
     attack("time-flood", "sends CPU time to the victims' CPU, for tasks that may not have it there"),
+    attack(
+        "lock-flood",
+        "lets 200 tasks pass one lock on, and 48 wait for a victims' server as for an owner",
+    ),
+    attack("lock-chain", "lets chains of 60 waits for locks end at a victims' server, or close to cycles"),
+    attack("lock-words", "writes all over the words of the locks that a victim takes"),
+    attack("grace-hog", "asks for notices before preemption, and does not heed them, or yields to friends"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

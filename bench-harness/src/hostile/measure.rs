@@ -27,7 +27,7 @@ impl Place {
 }
 
 /// The victims, in the order of their numbers in the guest.
-const VICTIMS: [&str; 6] = ["loop", "call", "grant", "copy", "map", "page"];
+const VICTIMS: [&str; 7] = ["loop", "call", "grant", "copy", "map", "page", "lock"];
 /// Regions: see `perf::mark`.
 const QUIET: u8 = 0x80;
 const LOUD: u8 = 0x90;
@@ -212,7 +212,7 @@ pub mod tests {
     fn a_victim_loses_what_its_cpu_executed_besides() {
         let measured = example();
         let stolen: Vec<f64> = measured.victims.iter().map(|victim| victim.stolen).collect();
-        assert_eq!(stolen, [0.0, 75.0, 0.0, 0.0, 100.0, 0.0]);
+        assert_eq!(stolen, [0.0, 75.0, 0.0, 0.0, 100.0, 0.0, 0.0]);
         assert_eq!(measured.worst().map(|victim| victim.name), Some("map"));
         assert_eq!((measured.stuck(), measured.alive, measured.escapes), (1, 77, 1));
         assert_eq!((measured.late, measured.longest_with_spinning()), (4321, 9700));

@@ -243,7 +243,7 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 const SAMPLE: [&str; 5] = ["notify-flood", "priority", "pages-both-ways", "pool-stall", "shared-in-vain"];
 /// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU,
 /// where instructions are counted exactly.
-const LONG: [&str; 11] = [
+const LONG: [&str; 12] = [
     "broadcasts",
     "deadline-chains",
     "dying-process",
@@ -253,6 +253,7 @@ const LONG: [&str; 11] = [
     "large-over-small",
     "large-pool",
     "lent-deadlines",
+    "lock-chain",
     "pages-both-ways",
     "pool-stall",
 ];

@@ -25,7 +25,8 @@
 //! Before a block is queued, the kernel follows the locks from the owner on: if the owner waits for
 //! a lock whose word still says that another task has it, to that task, and so on. If the way comes
 //! back to the waiter, the wait is refused. If it leads to another CPU, the block goes there, and
-//! to the owner's CPU after that. A task's registers say for which lock it waits, and its wait
+//! to the owner's CPU after that. If it is longer than the work of an entry, the block goes on
+//! through the CPU's own mailbox. A task's registers say for which lock it waits, and its wait
 //! begins before its block follows the way. So of the waits that close a cycle, the last one to
 //! begin finds it.
 //!
@@ -60,6 +61,9 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Priorities, each of whose first waiter a wake may look at.
 const PRIORITIES: usize = 256;
+
+/// Work of a step from a lock's owner to the owner of the lock for which that one waits.
+const FOLLOW_WORK: u64 = 300;
 
 /// In [`TaskHot::passed`]: several locks. No word of a Frame has this name.
 const ANY_LOCK: u64 = u64::MAX;
@@ -231,12 +235,13 @@ impl<'k, M: Machine> Events<'k, M> {
 
     // --- cycles ----------------------------------------------------------------------------------
 
-    /// Follows the locks for which tasks wait, from one of this CPU on, as far as this entry may.
+    /// Follows the locks for which tasks wait, from one of this CPU on, as far as this entry may: a
+    /// step, and as many more as there is work for.
     fn follow_locks(self, from: OpenTask<'k>, waiter: Ref<'k, Task>, steps: u64) -> Lead<'k> {
         let (mut at, mut steps) = (from, steps);
         for _ in 0..CALL_STEPS {
             let Some(next) = self.awaited_owner(at) else { return Lead::Free };
-            self.note_work(4 * WALK_WORK);
+            self.note_work(FOLLOW_WORK);
             steps += 1;
             if next == waiter || steps > LOCK_CHAIN {
                 return Lead::Cycle;
@@ -244,6 +249,9 @@ impl<'k, M: Machine> Events<'k, M> {
             match self.open(next) {
                 Some(next) => at = next,
                 None => return Lead::On(next, steps),
+            }
+            if !self.has_work(FOLLOW_WORK) {
+                break;
             }
         }
         Lead::On(at.object(), steps)

@@ -3,7 +3,7 @@
 
 use abi::{Cap, Error, LockWord, ObjType, Op, Target, TaskId};
 use core::sync::atomic::Ordering::SeqCst;
-use kern_base::limits::LOCK_CHAIN;
+use kern_base::limits::{ENTRY_WORK, LOCK_CHAIN};
 use kern_base::memory::Frame;
 use kern_base::task::State;
 use kern_core::door::entry::Interrupt;
@@ -505,6 +505,29 @@ fn chains_of_locks_have_a_bound_across_cpus() {
         } else {
             assert_eq!(l.error(user), Some(Error::Deadlock), "{i}");
         }
+    }
+}
+
+/// An entry has no work left after a long way, and a wait that follows locks in an entry without
+/// work goes on by mail.
+#[test]
+fn each_step_along_locks_takes_work() {
+    const STEP: u64 = 250;
+    for left in [0, ENTRY_WORK] {
+        let mut l = Locks::new(1);
+        let users: Vec<User> = (0..3).map(|i| l.user(0, 20 - i)).collect();
+        for (i, user) in users.iter().enumerate() {
+            l.give(i as u32, user);
+        }
+        l.waits(&users[0], 1);
+        l.waits(&users[1], 2);
+        l.s.w.look(0).sched.work.set(left);
+        let wait = l.wait(0);
+        l.s.w.does(&users[2].task, wait);
+        let spent = ENTRY_WORK.saturating_sub(l.s.w.look(0).sched.work.get());
+        assert!(left == 0 || spent >= 2 * STEP, "{spent}");
+        l.s.w.run();
+        assert_eq!(l.error(&users[2]), Some(Error::Deadlock), "{left}");
     }
 }
 

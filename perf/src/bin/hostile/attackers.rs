@@ -1,6 +1,8 @@
 //! The attackers' side: a process with memory of its own, and authority over the lowest priority on
 //! its CPUs. Attacks run in it and have nothing else.
 
+use core::arch::naked_asm;
+
 use abi::{Cap, FLAG_NONBLOCK, Op, REG_COUNT, RegIndex, Target, Utcb};
 use user_rt::arch::{self, Args, memory, syscall};
 use user_rt::cap::{CNode, EventPool, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
@@ -14,7 +16,7 @@ use user_rt::spawn::{
 use user_rt::{Result, boot, ipc, report};
 
 use crate::attacks::ATTACKS;
-use crate::lab::{GIVEN, SECOND_MEMORY, SPACE_SLOT};
+use crate::lab::{GIVEN, LOCKS_SLOT, SECOND_MEMORY};
 use crate::words::Word;
 
 /// All that attackers may have.
@@ -36,7 +38,7 @@ pub struct Den {
 /// The first task of the attackers' process.
 pub extern "C" fn begin(_: u64) -> ! {
     let attack = &ATTACKS[Word::Attack.get() as usize % ATTACKS.len()];
-    let slots = Slots::new(FREE_SLOTS + FIRST_INDEX..SPACE_SLOT.0);
+    let slots = Slots::new(FREE_SLOTS + FIRST_INDEX..LOCKS_SLOT.0);
     let mut nursery = Nursery::new(Untyped::at(slot::UNTYPED), slots);
     let quiet = match nursery.make(0) {
         Ok(quiet) => quiet,
@@ -84,6 +86,12 @@ pub extern "C" fn sit(_: u64) -> ! {
     loop {
         let _ = ipc::recv();
     }
+}
+
+/// Runs for ever.
+#[unsafe(naked)]
+pub extern "C" fn spin() {
+    naked_asm!("2:", "pause", "jmp 2b")
 }
 
 impl Den {
@@ -246,9 +254,14 @@ impl Crowd {
         Task::at(Cap(self.first.0 + number))
     }
 
+    /// Returns where the UTCB of the task is that was made as this one, or will be.
+    pub fn utcb_address(&self, number: u32) -> u64 {
+        CROWD_UTCBS + u64::from(self.first.0 + number) * abi::PAGE_SIZE
+    }
+
     /// Returns the UTCB of the task that was made as this one.
     pub fn utcb(&self, number: u32) -> &'static Utcb {
-        let at = CROWD_UTCBS + u64::from(self.first.0 + number) * abi::PAGE_SIZE;
+        let at = self.utcb_address(number);
         // SAFETY: the kernel has mapped the task's UTCB there, all of whose fields are atomic words
         // and may have any value.
         unsafe { &*(at as *const Utcb) }

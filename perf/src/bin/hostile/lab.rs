@@ -1,17 +1,18 @@
 //! The victims' side: makes processes, tasks and what attackers are given.
 
-use abi::{Cap, Rights, machine_rights};
+use abi::{Cap, Rights, frame_rights, machine_rights};
 use user_rt::arch::{self, memory, shared::Shared};
 use user_rt::cap::{CNode, Group, Handle, Notification, SchedControl, Task, Untyped};
 use user_rt::elf::Image;
-use user_rt::invoke::{copy, transfer};
+use user_rt::invoke::{copy, start_regs, transfer};
 use user_rt::layout::{PROGRAM_SLOTS, slot};
 use user_rt::spawn::{
     Child, Entry, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, own, process, task,
 };
 use user_rt::{boot, heap};
 
-use crate::attackers::{ATTACKER_PRIORITY, ATTACKER_TASKS};
+use crate::attackers::{ATTACKER_PRIORITY, ATTACKER_TASKS, spin, starts_at};
+use crate::victims::{STRANGER, Victims};
 use crate::words::{self, Word};
 use crate::{Failure, at};
 
@@ -21,12 +22,16 @@ pub const VICTIM_CPU: u32 = 0;
 const ATTACKER_LOG2: u8 = 25;
 /// Notifications, and tasks, of the victims' CPU that attackers are given.
 pub const GIVEN: u32 = 256;
+/// The one of these tasks that is exposed in the victims' group.
+pub const GIVEN_STRANGER: u32 = GIVEN - 1;
 const HEAP_PAGES: u32 = 64;
 /// So many that a task can make processes.
 const STACK_PAGES: u32 = 8;
 /// The attackers' slots of what they are given besides tables.
 pub const SECOND_MEMORY: Cap = Cap(slot::UNTYPED.0 + 1);
-pub const SPACE_SLOT: Cap = Cap(PROGRAM_SLOTS - 1);
+const SPACE_SLOT: Cap = Cap(PROGRAM_SLOTS - 1);
+/// The first of the attackers' slots that are not theirs to fill.
+pub const LOCKS_SLOT: Cap = Cap(PROGRAM_SLOTS - 2);
 
 /// What everything is made with.
 pub struct Lab {
@@ -104,8 +109,10 @@ impl Lab {
     }
 
     /// Makes the attackers' process: with memory, with authority over the lowest priority on its
-    /// CPUs, in the victims' group, and with what a client has of services on the victims' CPU.
-    pub fn attackers(&mut self, cpus: u64, group: &Group, victim: &Child) -> Result<Child, Failure> {
+    /// CPUs, in the victims' group, with the page of the victims' locks, and with what a client has
+    /// of services on the victims' CPU.
+    pub fn attackers(&mut self, cpus: u64, victims: &Victims) -> Result<Child, Failure> {
+        let Victims { group, looping, locks, .. } = victims;
         let size = Size { tables: 256, slots: PROGRAM_SLOTS, tasks: ATTACKER_TASKS, with_file: true };
         let child = self.process(&size)?;
         for slot in [slot::UNTYPED, SECOND_MEMORY] {
@@ -118,10 +125,12 @@ impl Lab {
         at("giving the SchedControl", child.give_sched_control(&control))?;
         let rights = Rights::SEND | Rights::STRING | Rights::GRANT | Rights::MAP;
         at("joining the victims' group", child.join(group, slot::GROUPS, rights, 0))?;
-        at("giving an address space", copy(&victim.vspace, child.cnode.slot(SPACE_SLOT), Rights::ALL, 0))?;
+        at("giving an address space", copy(&looping.vspace, child.cnode.slot(SPACE_SLOT), Rights::ALL, 0))?;
+        let rights = Rights::MAP | frame_rights::WRITE.rights();
+        at("giving a page of locks", copy(locks, child.cnode.slot(LOCKS_SLOT), rights, 0))?;
         Word::Space.set(u64::from(SPACE_SLOT.0));
         self.give_notifications(&child)?;
-        self.give_tasks(&child)?;
+        self.give_tasks(&child, group)?;
         Ok(child)
     }
 
@@ -140,8 +149,8 @@ impl Lab {
     }
 
     /// Gives tasks of the attackers' process that are configured for the victims' CPU, and have no
-    /// CPU time.
-    fn give_tasks(&mut self, child: &Child) -> Result<(), Failure> {
+    /// CPU time. One of them is exposed in the victims' group, as another user of their locks.
+    fn give_tasks(&mut self, child: &Child, group: &Group) -> Result<(), Failure> {
         let table: CNode = at("making a table", self.nursery.make(u64::from(GIVEN) + 1))?;
         let spare = at("taking slots", self.nursery.take_slots(GIVEN))?;
         for number in 0..GIVEN {
@@ -149,7 +158,16 @@ impl Lab {
             at("making a task", self.nursery.untyped().retype::<Task>(0, own::cnode().slot(slot), 1))?;
             let task = Task::at(slot);
             let utcb = GIVEN_UTCBS + u64::from(number) * abi::PAGE_SIZE;
-            at("configuring a task", task.configure(&child.process, utcb, VICTIM_CPU))?;
+            let id = at("configuring a task", task.configure(&child.process, utcb, VICTIM_CPU))?;
+            if number == GIVEN_STRANGER {
+                // It runs on the time of those that wait for it.
+                let mut regs = start_regs(0, 0);
+                starts_at(&mut regs, spin);
+                at("preparing a task", task.write_regs(&regs))?;
+                at("starting a task", task.resume())?;
+                at("exposing a task", group.expose_task(STRANGER, &task))?;
+                Word::Stranger.set(id.raw());
+            }
             at("giving a task", transfer(task, table.slot(Cap(1 + number))))?;
         }
         let first = at("giving tasks", child.process.grow(&table))?;

@@ -128,7 +128,7 @@ fn each_victim(lab: &Lab, victims: &Victims, ticks: u64) {
 
 /// Starts the attackers, and waits until they are through their preparations.
 fn start(lab: &mut Lab, victims: &Victims, cpus: u64) -> Result<(), Failure> {
-    let child = lab.attackers(cpus, &victims.group, &victims.looping)?;
+    let child = lab.attackers(cpus, victims)?;
     let cpu = cpus.trailing_zeros();
     let first = lab.task(&child, cpu, ATTACKER_PRIORITY, attackers::begin, 0)?;
     mark::<STRETCHES, 1>();

@@ -6,16 +6,17 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, Error, Fate, Listening, PAGE_SIZE, PageMode, PageRange, Rights, Target};
+use abi::{Cap, Error, Fate, Listening, LockWord, PAGE_SIZE, PageMode, PageRange, Rights, Target, TaskId};
 use perf::mark::{self, BEGIN, DUE, END, OP, WOKE, mark};
-use user_rt::arch::{self, fast};
+use user_rt::arch::{self, fast, memory};
 use user_rt::cap::{Access, Frame, Group, Handle, Notification, Process};
 use user_rt::grants;
 use user_rt::invoke::{copy, copy_raw, yield_now};
-use user_rt::ipc::{self, Message};
+use user_rt::ipc::{self, Message, Patience};
 use user_rt::layout::slot;
+use user_rt::locks::{LockPage, User};
 use user_rt::pages::Pooled;
-use user_rt::spawn::{Child, Entry, own};
+use user_rt::spawn::{Child, Entry, Spawned, own};
 use user_rt::utcb;
 
 use crate::lab::{Lab, Size, VICTIM_CPU};
@@ -30,9 +31,12 @@ const WAKER_PRIORITY: u8 = 200;
 pub const ECHO: u32 = 0;
 pub const GIVER: u32 = 1;
 pub const LENDER: u32 = 2;
+/// Exposures of users of locks: of a victim, and of a task of the attackers'.
+pub const LOCKER: u32 = 3;
+pub const STRANGER: u32 = 4;
 
 /// How many victims there are.
-pub const COUNT: u64 = 6;
+pub const COUNT: u64 = 7;
 /// Their numbers, in the order of their turns.
 const LOOP: u8 = 0;
 const CALL: u8 = 1;
@@ -40,6 +44,7 @@ const GRANT: u8 = 2;
 const COPY: u8 = 3;
 const MAP: u8 = 4;
 const PAGE: u8 = 5;
+const LOCK: u8 = 6;
 
 /// Slots of victims.
 const CALL_TO_WORK: Cap = Cap(99);
@@ -52,6 +57,11 @@ const FRAME_AT: u64 = 0x9000_0000;
 /// Where the lender has the page that it shares, and where its clients get that page.
 const LENT_AT: u64 = 0x9100_0000;
 const SHARED_AT: u64 = 0x9200_0000;
+/// Where the victim that takes locks has their page.
+const LOCKS_AT: u64 = 0x9300_0000;
+/// Locks that it takes in turn, and how long it waits for one, in ticks.
+pub const LOCKS: u32 = 8;
+const LOCK_PATIENCE: u64 = 20_000;
 const SIZE: Size = Size { tables: 32, slots: 4000, tasks: 8, with_file: false };
 /// Turns of a loop that is one operation.
 const TURNS: u64 = 500;
@@ -64,6 +74,8 @@ pub struct Victims {
     pub group: Group,
     /// The process of the loop.
     pub looping: Child,
+    /// The page of the victims' locks.
+    pub locks: Frame,
     /// For each victim the Notification that tells it to look whose turn it is.
     calls: Vec<Notification>,
 }
@@ -71,10 +83,11 @@ pub struct Victims {
 impl Victims {
     /// Makes all victims, and lets them wait for their turns.
     pub fn new(lab: &mut Lab) -> Result<Victims, Failure> {
-        let group = at("making the victims' group", lab.nursery.make_group(8, 8))?;
+        let group = at("making the victims' group", lab.nursery.make_group(16, 8))?;
         let note: Notification = at("making a Notification", lab.nursery.make(0))?;
         let frame: Frame = at("making a frame", lab.nursery.make(12))?;
-        serve(lab, &group, ECHO, echo, None)?;
+        let server = serve(lab, &group, ECHO, echo, None)?;
+        Word::Server.set(server.raw());
         serve(lab, &group, GIVER, giver, Some((note.cap(), NOTE)))?;
         serve(lab, &group, LENDER, lender, Some((frame.cap(), FRAME)))?;
         let mut calls = Vec::new();
@@ -88,12 +101,13 @@ impl Victims {
         let frame: Frame = at("making a frame", lab.nursery.make(12))?;
         at("giving what is mapped", copy(&frame, mapping.cnode.slot(FRAME), Rights::ALL, 0))?;
         worker(lab, borrower)?;
+        let locks = locking(lab, &group, &mut calls)?;
         let waking = lab.process(&SIZE)?;
         let quiet: Notification = at("making a Notification", lab.nursery.make(0))?;
         at("giving what is waited for", copy(&quiet, waking.cnode.slot(NOTE), Rights::ALL, 0))?;
         let waker = lab.task(&waking, VICTIM_CPU, WAKER_PRIORITY, waker, 0)?;
         at("starting the waker", waker.task.resume())?;
-        Ok(Victims { group, looping, calls })
+        Ok(Victims { group, looping, locks, calls })
     }
 
     /// Gives a turn to a victim, by its number plus one, or to none.
@@ -111,14 +125,15 @@ fn serve(
     exposure: u32,
     entry: Entry,
     gift: Option<(Cap, Cap)>,
-) -> Result<(), Failure> {
+) -> Result<TaskId, Failure> {
     let child = lab.process(&SIZE)?;
     if let Some((cap, slot)) = gift {
         at("giving what a server answers with", copy_raw(cap, child.cnode.slot(slot), Rights::ALL, 0))?;
     }
     let server = lab.task(&child, VICTIM_CPU, PRIORITY, entry, 0)?;
     at("exposing a server", group.expose_task(exposure, &server.task))?;
-    at("starting a server", server.task.resume())
+    at("starting a server", server.task.resume())?;
+    Ok(server.id)
 }
 
 fn worker(
@@ -127,6 +142,30 @@ fn worker(
     entry: Entry,
     calls: &mut Vec<Notification>,
 ) -> Result<Child, Failure> {
+    let (child, task) = resting(lab, group, entry, calls)?;
+    at("starting a victim", task.task.resume())?;
+    Ok(child)
+}
+
+/// Starts the victim that takes locks. Returns the page of the locks.
+fn locking(lab: &mut Lab, group: &Group, calls: &mut Vec<Notification>) -> Result<Frame, Failure> {
+    let (child, task) = resting(lab, group, locker, calls)?;
+    let locks: Frame = at("making a page of locks", lab.nursery.make(12))?;
+    at("mapping the locks", child.vspace.map(&locks, LOCKS_AT, Access::Write))?;
+    at("giving the locks", copy(&locks, child.cnode.slot(FRAME), Rights::ALL, 0))?;
+    at("exposing a user of locks", group.expose_task(LOCKER, &task.task))?;
+    Word::Locker.set(LockWord::of(task.id, LOCKER).0);
+    at("starting a victim", task.task.resume())?;
+    Ok(locks)
+}
+
+/// Makes a victim, which is still suspended.
+fn resting(
+    lab: &mut Lab,
+    group: &Group,
+    entry: Entry,
+    calls: &mut Vec<Notification>,
+) -> Result<(Child, Spawned), Failure> {
     let child = lab.process(&SIZE)?;
     let rights = Rights::SEND | Rights::STRING | Rights::GRANT;
     at("joining the group", child.join(group, slot::GROUPS, rights, 0))?;
@@ -134,8 +173,7 @@ fn worker(
     at("giving what is waited for", copy(&call, child.cnode.slot(CALL_TO_WORK), Rights::ALL, 0))?;
     calls.push(call);
     let task = lab.task(&child, VICTIM_CPU, PRIORITY, entry, 0)?;
-    at("starting a victim", task.task.resume())?;
-    Ok(child)
+    Ok((child, task))
 }
 
 /// Waits for so many ticks, or until it is another victim's turn.
@@ -278,6 +316,28 @@ extern "C" fn mapper(_: u64) -> ! {
     work::<MAP, { mark::HOSTILE_QUIET + MAP }, { mark::HOSTILE_LOUD + MAP }>(|| {
         let mapped = own::vspace().map(&frame, FRAME_AT, Access::Write).is_ok();
         own::vspace().unmap(&frame, FRAME_AT).is_ok() && mapped
+    })
+}
+
+/// Takes locks that the attackers can reach, too, and gives them back. A lock whose word the
+/// attackers have changed may be refused, with an error that says why.
+extern "C" fn locker(_: u64) -> ! {
+    // SAFETY: the program has mapped the page there, for good, and all access it as atomics.
+    let words = unsafe { memory::mapped_words(LOCKS_AT, PAGE_SIZE as usize / 8) };
+    let page = LockPage::new(&Group::at(slot::GROUPS), &Frame::at(FRAME), words);
+    let me = User::new(utcb::current().task_id(), LOCKER);
+    let mut next = 0;
+    work::<LOCK, { mark::HOSTILE_QUIET + LOCK }, { mark::HOSTILE_LOUD + LOCK }>(|| {
+        let mutex = page.mutex(next % LOCKS);
+        next += 1;
+        match mutex.lock_within(me, Patience::Until(arch::now() + LOCK_PATIENCE)) {
+            Ok(held) => {
+                arch::countdown(TURNS);
+                drop(held);
+                true
+            }
+            Err(refusal) => matches!(refusal.error, Error::Deadlock | Error::Timeout),
+        }
     })
 }
 

@@ -40,6 +40,11 @@ pub enum Word {
     Late,
     /// Calls of attackers that were answered.
     Answered,
+    /// The word of a lock that the victim which takes locks has.
+    Locker,
+    /// Ids of the victims' first server, and of the attackers' task that is exposed beside it.
+    Server,
+    Stranger,
 }
 
 impl Word {

@@ -24,7 +24,8 @@ use user_rt::{Result, boot, utcb};
 
 use super::calls::link;
 use crate::attackers::{
-    ATTACKER_PRIORITY, Crowd, Den, alive, alive_if, bind_pool, fill_pool, given_task, sit, starts_at, victims,
+    ATTACKER_PRIORITY, Crowd, Den, alive, alive_if, bind_pool, fill_pool, given_task, sit, spin, starts_at,
+    victims,
 };
 use crate::lab::VICTIM_CPU;
 use crate::victims::LENDER;
@@ -253,12 +254,6 @@ extern "C" fn deadline_head() {
         wave = const WAVE_LOG2,
         call = const MsgInfo(0).op(Op::Call).flag(FLAG_DEADLINE).0,
     )
-}
-
-/// Runs for ever.
-#[unsafe(naked)]
-extern "C" fn spin() {
-    naked_asm!("2:", "pause", "jmp 2b")
 }
 
 /// Calls the target that the FS base has, then receives for ever.

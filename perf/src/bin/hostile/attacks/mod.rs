@@ -3,6 +3,7 @@
 mod calls;
 mod deep;
 mod floods;
+mod locks;
 mod memory;
 mod numbers;
 mod objects;
@@ -74,4 +75,8 @@ pub const ATTACKS: &[Attack] = &[
     attack("client-space", memory::client_space),
     attack("deep-copies", reclaim::deep_copies),
     attack("time-flood", floods::time),
+    attack("lock-flood", locks::flood),
+    attack("lock-chain", locks::chain),
+    attack("lock-words", locks::words),
+    attack("grace-hog", time::grace_hog),
 ];

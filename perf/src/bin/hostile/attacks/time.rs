@@ -5,13 +5,14 @@ use core::arch::naked_asm;
 use core::sync::atomic::Ordering::SeqCst;
 
 use abi::{Cap, FLAG_DEADLINE, MsgInfo, Op, RegIndex};
-use user_rt::arch;
-use user_rt::cap::{CNode, Notification, SchedContext, SchedControl, Task};
-use user_rt::spawn::{Child, Nursery, Run, TaskSpec, own, task};
-use user_rt::{Result, boot};
+use user_rt::arch::{self, fast};
+use user_rt::cap::{CNode, Group, Handle, Notification, SchedContext, SchedControl, Task};
+use user_rt::spawn::{Child, Entry, Nursery, Run, TaskSpec, own, task};
+use user_rt::{Result, boot, utcb};
 
-use crate::attackers::{ATTACKER_PRIORITY, Crowd, Den, alive, given_task, starts_at};
+use crate::attackers::{ATTACKER_PRIORITY, Crowd, Den, alive, given_task, starts_at, victims};
 use crate::lab::VICTIM_CPU;
+use crate::victims::ECHO;
 use crate::words::{Word, own_word};
 
 /// Tasks of a process that dies.
@@ -147,3 +148,128 @@ pub fn priority(den: &mut Den) -> Result<()> {
 
 /// Where a task would have its UTCB that must not come to be.
 const UTCB: u64 = 0x3_0000_0000;
+
+// --- notices before preemption -------------------------------------------------------------------
+
+/// Turns of a loop between two looks at a notice.
+const TURNS: u64 = 500;
+/// Words of these tasks: what the hogs and the honest task of a CPU have done, and friends.
+const WORK: usize = 8;
+const FRIENDS: usize = 32;
+/// The slice of a task that makes as many notices as it can.
+const SHORTEST: u64 = 100;
+/// Turns of a hog from which on its share says something, and the percentage of an equal's share
+/// that it may have. Only where the clock is exact: a late timer lengthens slice and grace.
+const ENOUGH: u64 = 2_000;
+const MOST: u64 = 120;
+
+/// Lets tasks ask for notices that they do not heed, or heed in favour of friends, or take along
+/// into the victims' server; beside an equal that asks for none.
+pub fn grace_hog(den: &mut Den) -> Result<()> {
+    let slice = boot::facts().tsc_hz / 10_000;
+    let cpus = den.cpus();
+    for (place, cpu) in (0..8).zip(cpus) {
+        let kinds: [(Entry, u64); 8] = [
+            (hog, slice),
+            (liar, slice),
+            (friend, slice),
+            (friend, slice),
+            (taker_along, slice),
+            (hog, SHORTEST),
+            (friendless, SHORTEST),
+            (honest, slice),
+        ];
+        for (number, (entry, slice)) in (0..).zip(kinds) {
+            let made = den.task(cpu, entry, place << 8 | number)?;
+            made.sched.configure(ATTACKER_PRIORITY, slice)?;
+            if number == 2 || number == 3 {
+                let friend = FRIENDS + 2 * place as usize + (number as usize ^ 1) % 2;
+                own_word(friend).store(made.task.cap().0.into(), SeqCst);
+            }
+            made.task.resume()?;
+        }
+    }
+    let is_exact = Word::Burst.get() > 0;
+    loop {
+        den.sleep(5);
+        for place in 0..den.cpus().count().min(8) {
+            let [hog, honest] = [0, 1].map(|n| own_word(WORK + 2 * place + n).load(SeqCst));
+            escaped(0, is_exact && hog > ENOUGH && 100 * hog > MOST * honest);
+        }
+    }
+}
+
+/// Notes a turn of the work of a CPU's first hog, or of its honest task.
+fn note_work(argument: u64, number: usize) {
+    own_word(WORK + 2 * (argument >> 8) as usize + number).fetch_add(1, SeqCst);
+}
+
+/// Asks for notices and goes on. Counts those that come.
+extern "C" fn hog(argument: u64) -> ! {
+    let utcb = utcb::current();
+    utcb.want_notice(true);
+    let mut was_told = false;
+    loop {
+        arch::countdown(TURNS);
+        if argument as u8 == 0 {
+            note_work(argument, 0);
+        }
+        let is_told = utcb.preempt_pending().is_some();
+        if is_told && !was_told {
+            alive();
+        }
+        was_told = is_told;
+    }
+}
+
+/// Goes on, and writes into both words of notices itself.
+extern "C" fn liar(_: u64) -> ! {
+    let page = utcb::current();
+    for turn in 0u64.. {
+        page.want_notice(!turn.is_multiple_of(3));
+        arch::countdown(TURNS);
+        page.heed_notice();
+    }
+    arch::die()
+}
+
+/// Gives the rest of each slice, and of each grace, to a friend.
+extern "C" fn friend(argument: u64) -> ! {
+    let friend = own_word(FRIENDS + 2 * (argument >> 8) as usize + argument as usize % 2);
+    let utcb = utcb::current();
+    utcb.want_notice(true);
+    for turn in 0u64.. {
+        arch::countdown(TURNS);
+        if utcb.preempt_pending().is_some() || turn.is_multiple_of(64) {
+            utcb.heed_notice();
+            let _ = Task::at(Cap(friend.load(SeqCst) as u32)).yield_to();
+        }
+    }
+    arch::die()
+}
+
+/// Heeds each notice, as soon as it comes.
+extern "C" fn friendless(_: u64) -> ! {
+    utcb::current().want_notice(true);
+    loop {
+        arch::countdown(TURNS / 50);
+        user_rt::invoke::yield_if_asked();
+    }
+}
+
+/// Calls the victims' server all the time, so that a grace begins or ends there.
+extern "C" fn taker_along(_: u64) -> ! {
+    let server = Group::at(victims()).exposure(ECHO).0;
+    utcb::current().want_notice(true);
+    loop {
+        fast::call(server, [1, 2, 3, 4]);
+    }
+}
+
+/// Works, and asks for no notice.
+extern "C" fn honest(argument: u64) -> ! {
+    loop {
+        arch::countdown(TURNS);
+        note_work(argument, 1);
+    }
+}

@@ -9,7 +9,8 @@
 //! Machine.
 
 use abi::{
-    Cap, Check, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, ObjType, Op, Rights, Target,
+    Cap, Check, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, LockWord, MsgInfo, ObjType, Op, Rights,
+    Target,
 };
 use abi::{PAGE_SIZE, machine_rights};
 use guest_tests::random::Random;
@@ -211,6 +212,12 @@ impl Arena {
                 if op == Op::Reply && random.chance(50) {
                     words[0] = 0;
                 }
+            }
+            Op::LockWait => {
+                // An empty page says that nobody has the lock.
+                words[1] = arch::now() + random.below(PATIENCE);
+                words[3] = LockWord(odd(random)).with_waits().0;
+                info = info.flag(if random.chance(70) { FLAG_NONBLOCK } else { FLAG_DEADLINE });
             }
             _ => {}
         }

@@ -100,7 +100,7 @@ words! {
         Closing,
         Closed,
         Uses,
-        /// The task's identity, for a speaker.
+        /// The task's identity, for a speaker and for a roomer.
         Identity,
     }
 

@@ -41,6 +41,9 @@ pub const fn address(worker: usize, place: usize) -> u64 {
     SMALL_VA + (worker * SMALL_PAGES + place) as u64 * PAGE_SIZE
 }
 
+/// Locks that all workers share.
+pub const LOCKS: usize = 3;
+
 /// Porters of a space.
 pub const PORTERS: usize = 2;
 /// Kinds of operations that are counted.
@@ -73,6 +76,9 @@ words! {
         Stayed,
         Late,
         Copies,
+        /// Locks that were taken, and those of them that were taken over from a dead owner.
+        Locked,
+        Inherited,
         /// Whether the kernel's bounds are small: a page can be mapped a few times only.
         SmallLimits,
         Complaints,
@@ -84,6 +90,8 @@ words! {
         Dirty,
         /// A system call was refused, or was not, against the rules.
         Refused,
+        /// Two workers had a lock at a time.
+        Doubled,
         /// A fault without a probe.
         Strange,
         /// A task did not end.
@@ -139,6 +147,8 @@ board! {
         pub spaces: [Row<OfSpace>; SPACES_MAX],
         /// For each space's porters: the worker that has taken the porter, plus one.
         porters: [[AtomicU64; PORTERS]; SPACES_MAX],
+        /// For each lock: the worker that works under it, and the era of the worker's space.
+        pub holders: [AtomicU64; LOCKS],
         pub workers: [Row<Of>; WORKERS_MAX],
         /// The words of all pages: by space, by owner, by place.
         pages: [[[AtomicU64; PLACES]; WORKERS_MAX]; SPACES_MAX],
@@ -146,7 +156,11 @@ board! {
 }
 
 /// Pages of the board.
-pub const PAGES: u32 = board::pages::<Board>();
+const PAGES: u32 = board::pages::<Board>();
+
+/// Pages that all processes share: those of the board, and the page of locks after them.
+pub const SHARED_PAGES: u32 = PAGES + 1;
+pub const LOCKS_VA: u64 = SHARED_VA + PAGES as u64 * PAGE_SIZE;
 
 const FIGURES: &[Figure<Board>] = &[
     Figure::Total("seed", Total::Seed),
@@ -156,6 +170,7 @@ const FIGURES: &[Figure<Board>] = &[
     Figure::Total("lost", Total::Lost),
     Figure::Total("dirty", Total::Dirty),
     Figure::Total("refused", Total::Refused),
+    Figure::Total("doubled", Total::Doubled),
     Figure::Total("strange", Total::Strange),
     Figure::Total("stuck", Total::Stuck),
     Figure::Total("leaked_pages", Total::LeakedPages),
@@ -174,6 +189,7 @@ impl Run for Board {
         Total::Lost,
         Total::Dirty,
         Total::Refused,
+        Total::Doubled,
         Total::Strange,
         Total::Stuck,
         Total::LeakedPages,
@@ -184,8 +200,8 @@ impl Run for Board {
     const COMPLAINTS: Total = Total::Complaints;
 
     fn open() -> &'static Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps
-        // them in every process it starts.
+        // SAFETY: the program made `SHARED_PAGES` pages of shared memory before anything else and
+        // maps them in every process it starts.
         unsafe { board::open() }
     }
 
@@ -283,13 +299,15 @@ impl Board {
         self.totals.word(Total::Life).fetch_add(1, Relaxed);
     }
 
-    /// Prints how many pages were passed, and how many were refused.
+    /// Prints how many pages were passed, how many were refused, and how many locks were taken.
     pub fn print_passed(&self) {
         let [passed, stayed, late, copies] =
             [Total::Passed, Total::Stayed, Total::Late, Total::Copies].map(|which| self.get(which));
         report!(
             "note torture: rows of pages: {passed} went, {stayed} could not; {late} calls were late; {copies} copies"
         );
+        let [locked, inherited] = [Total::Locked, Total::Inherited].map(|which| self.get(which));
+        report!("note torture: {locked} locks taken, {inherited} of them from dead owners");
     }
 
     /// Prints what a worker does, for the report of a run that stalls.

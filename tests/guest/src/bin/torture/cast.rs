@@ -6,14 +6,14 @@ use abi::{Cap, Error, MachineRights, PAGE_SIZE, Rights, machine_rights};
 use guest_tests::random::Random;
 use guest_tests::run::Run as _;
 use user_rt::arch::shared::Shared;
-use user_rt::cap::{Access, Frame, Task, Untyped, VSpace};
+use user_rt::cap::{Access, Frame, Handle, Task, Untyped, VSpace};
 use user_rt::elf::Image;
 use user_rt::invoke::{Pages, Pins, copy, transfer};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA};
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, own, process, task};
 
 use crate::board::{
-    Board, LARGE_SIZE, Of, OfSpace, PLACES, PORTERS, SPACES_MAX, Total, WORKERS_MAX, address,
+    Board, LARGE_SIZE, Of, OfSpace, PLACES, PORTERS, SHARED_PAGES, SPACES_MAX, Total, WORKERS_MAX, address,
 };
 use crate::content::{DIRECTOR, LARGE_PAGES, Page, is_filled};
 use crate::handlers::Handlers;
@@ -45,7 +45,9 @@ const WORKER_SLOTS: u32 = 64;
 pub const MOMENTS: u32 = 15;
 pub const FRAMES: usize = 48;
 const _: () = assert!(1 + MOMENTS as usize + FRAMES == WORKER_SLOTS as usize);
-const CHILD_SLOTS: u32 = WORKERS_AT + SHARERS_MAX * WORKER_SLOTS;
+/// The page of locks.
+pub const LOCKS_SLOT: Cap = Cap(WORKERS_AT + SHARERS_MAX * WORKER_SLOTS);
+const CHILD_SLOTS: u32 = LOCKS_SLOT.0 + 1;
 const CHILD_TABLES: u32 = 56;
 
 pub const fn space_slot(space: usize, era: u64) -> Cap {
@@ -192,6 +194,8 @@ impl<'a> Cast<'a> {
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;
         }
+        let locks = Frame::at(Cap(self.shared.first().0 + SHARED_PAGES - 1));
+        copy::<Frame>(&locks, child.cnode.slot(LOCKS_SLOT), Rights::MAP, 0)?;
         self.introduce(space, era, &child)?;
         // All workers can call them as soon as they know that the space exists.
         let mut tasks = self.make_porters(space, era, &child, random)?;
@@ -292,6 +296,7 @@ impl<'a> Cast<'a> {
             let far = random.chance(FAR_HANDLERS);
             let handler = if far { random.below(u64::from(cpus)) as u32 } else { cpu };
             self.handlers.take(&made.task, handler)?;
+            self.handlers.expose_worker(number, &made.task)?;
             for (which, value) in [
                 (Of::Space, space as u64),
                 (Of::Cpu, u64::from(cpu)),

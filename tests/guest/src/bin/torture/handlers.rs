@@ -10,7 +10,7 @@ use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::layout::slot;
 use user_rt::spawn::{Child, Home, Nursery, Run, TaskSpec, task};
 
-use crate::board::{Board, PORTERS, SPACES_MAX, Total};
+use crate::board::{Board, PORTERS, SPACES_MAX, Total, WORKERS_MAX};
 use crate::content::RETURN_AT;
 use crate::probe;
 
@@ -22,6 +22,11 @@ const FIRST_INDEX: u32 = 2;
 /// Returns the group's exposure of a space's porter, after the handlers.
 pub const fn porter_index(cpus: u32, space: usize, number: usize) -> u32 {
     cpus + (space * PORTERS + number) as u32
+}
+
+/// Returns the group's exposure of a worker as a user of locks, after the porters.
+pub const fn worker_index(cpus: u32, worker: usize) -> u32 {
+    porter_index(cpus, SPACES_MAX, 0) + worker as u32
 }
 
 /// The meaning of a member's custom bits: its space, and the low bits of the space's era.
@@ -48,7 +53,8 @@ impl Whose {
 
 const _: () = assert!(SPACES_MAX <= 1 << 8, "a space's number does not fit beside its era");
 
-/// The group, and its handlers: exposure `n` is on CPU `n`; the spaces' porters follow.
+/// The group, and its handlers: exposure `n` is on CPU `n`; the spaces' porters and all workers
+/// follow.
 pub struct Handlers {
     group: Group,
     cpus: u32,
@@ -56,7 +62,8 @@ pub struct Handlers {
 
 impl Handlers {
     pub fn start(nursery: &mut Nursery, cpus: u32) -> user_rt::Result<Handlers> {
-        let group = nursery.make_group(SPACES_MAX as u16 + 2, porter_index(cpus, SPACES_MAX, 0) as u16)?;
+        let exposures = worker_index(cpus, WORKERS_MAX) as u16;
+        let group = nursery.make_group(SPACES_MAX as u16 + 2, exposures)?;
         for cpu in 0..cpus {
             let spec = TaskSpec {
                 index: FIRST_INDEX + cpu,
@@ -83,6 +90,14 @@ impl Handlers {
     /// Exposes a porter of a space, so that all can call it.
     pub fn expose(&self, space: usize, number: usize, task: &Task) -> user_rt::Result<()> {
         self.group.expose_task(porter_index(self.cpus, space, number), task)
+    }
+
+    /// Exposes a worker as a user of locks, in place of the worker that had its number before. That
+    /// one was exposed until its end: others may take a lock over from an owner that is not.
+    pub fn expose_worker(&self, worker: usize, task: &Task) -> user_rt::Result<()> {
+        let index = worker_index(self.cpus, worker);
+        let _ = self.group.withdraw(index);
+        self.group.expose_task(index, task)
     }
 
     /// Withdraws the porters of a space.

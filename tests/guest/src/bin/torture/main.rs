@@ -11,6 +11,7 @@
 //! what an access may find; the contents of a page name its owner ([`content`]). The [`director`]
 //! makes a round's spaces and workers ([`cast`]), destroys some and makes them again of the same
 //! memory meanwhile, and counts the memory at the end. [`handlers`] handle the faults of accesses.
+//! Workers also share [`locks`], and are killed while they have them.
 //! The [`watchdog`] reports a run without progress.
 //!
 //! # Further kinds of operations
@@ -27,6 +28,7 @@ mod cast;
 mod content;
 mod director;
 mod handlers;
+mod locks;
 mod mail;
 mod objects;
 mod ops;
@@ -74,7 +76,7 @@ fn prepare(plan: Plan) -> Result<Director, Failure> {
     // The first half of the memory, while it is empty.
     let round = nursery.split(ROUND_LOG2, ROUND_SLOTS)?;
     heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
-    let shared = Shared::new(&mut nursery, board::PAGES)?;
+    let shared = Shared::new(&mut nursery, board::SHARED_PAGES)?;
     let board = Board::open();
     board.set(Total::Seed, plan.seed);
     board.set(Total::Cpus, u64::from(plan.cpus));

@@ -51,6 +51,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "pages in a call", weight: 60, run: Worker::send },
     Kind { name: "pages in a reply", weight: 40, run: Worker::ask },
     Kind { name: "keep a porter busy", weight: 5, run: Worker::keep_busy },
+    Kind { name: "operate under a lock", weight: 50, run: Worker::lock },
 ];
 
 /// Number of the worker's other action.

@@ -33,6 +33,8 @@ pub struct Worker {
     pub bytes: Option<u64>,
     pub accesses: u64,
     pub faults: u64,
+    /// How many locks it has.
+    pub locks: u32,
     ops: u64,
 }
 
@@ -54,6 +56,7 @@ pub extern "C" fn worker(argument: u64) -> ! {
         bytes: None,
         accesses: 0,
         faults: 0,
+        locks: 0,
         ops: 0,
     };
     worker.live()
@@ -86,7 +89,7 @@ impl Worker {
     }
 
     /// Makes one operation of a random kind.
-    fn operate(&mut self) {
+    pub fn operate(&mut self) {
         let kind = ops::pick(&mut self.random);
         self.board.doing(self.me, kind, self.objects.pick(0).map_or(0, |object| u64::from(object.id)));
         self.board.kind(kind).fetch_add(1, AcqRel);

@@ -5,27 +5,30 @@
 //! if an exposure is gone, it must have belonged to a doomed task.
 
 use core::cell::Cell;
+use core::sync::atomic::Ordering::SeqCst;
 
-use abi::{Cap, Error, PageMode, PageRange, Rights, TaskId};
+use abi::{Cap, Error, PAGE_SIZE, PageMode, PageRange, Rights, TaskId};
 use guest_tests::random::Random;
 use guest_tests::run::Run as _;
 use user_rt::Refusal;
 use user_rt::arch;
-use user_rt::arch::{FAULT_LENGTH, fault_once};
+use user_rt::arch::{FAULT_LENGTH, fault_once, memory};
 use user_rt::cap::{
     Access, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
 };
 use user_rt::fault::{Fault, Verdict};
 use user_rt::invoke::{Pins, copy_raw};
 use user_rt::ipc::{self, Event, Message, Patience, Received};
+use user_rt::locks::{Held, LockPage, User};
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
-use super::board::{ACTORS, Board, Doing, Killer, Of, Total};
+use super::board::{ACTORS, Board, Doing, Doom, Killer, LOCKS, Of, Total};
 use super::scene::{
-    FRAME, FRAME_VA, GROUP, LANDING_VA, MEMORY, NOTE, PEER_PROCESS, PEER_SPACE, PLAY, PLAYS, POOL_PAGES,
-    POOL_VA, SERVER_MEMORY, SERVER_REPLY, SERVERS, STRIDE, WAKER, WINDOW_VA, house_of, plays,
+    FRAME, FRAME_VA, GROUP, LANDING_VA, LOCK_PAGE, LOCKS_VA, MEMORY, NOTE, PEER_PROCESS, PEER_SPACE, PLAY,
+    PLAYS, POOL_PAGES, POOL_VA, SERVER_MEMORY, SERVER_REPLY, SERVERS, STRIDE, WAKER, WINDOW_VA, house_of,
+    plays,
 };
 
 /// Requests to a server, as labels of calls.
@@ -139,6 +142,7 @@ impl Actor {
             plays::SPACES if self.random.chance(70) => self.protect(),
             plays::SPACES => self.transfer(),
             plays::OBJECTS => self.use_memory(),
+            plays::LOCKS => self.lock(true),
             _ => self.call(),
         }
     }
@@ -290,6 +294,7 @@ impl Actor {
         let is_peer = |actor: &usize| house_of(*actor) != house_of(self.me);
         for actor in (0..ACTORS).filter(is_peer) {
             self.board.doom_perhaps(self.killer, actor);
+            self.board.doom(self.killer, actor, Doom::Ended);
         }
         self.about(Doing::Kill, self.me);
         if let Err(refusal) = Process::at(PEER_PROCESS).kill() {
@@ -322,6 +327,73 @@ impl Actor {
                 _ => memory.reset(Pins::Hold).map(drop),
             };
         }
+    }
+
+    /// Takes a lock, works under it, and gives it back. Sometimes takes another one meanwhile, so
+    /// that tasks may wait for each other.
+    fn lock(&mut self, may_nest: bool) {
+        // SAFETY: the killer has mapped the page there, for as long as this task lives, and all
+        // access it as atomics.
+        let words = unsafe { memory::mapped_words(LOCKS_VA, PAGE_SIZE as usize / 8) };
+        let page = LockPage::new(&Group::at(GROUP), &Frame::at(LOCK_PAGE), words);
+        let user = User::new(utcb::current().task_id(), self.me as u32);
+        let number = self.random.below(LOCKS as u64) as usize;
+        let patience = self.patience();
+        self.about(Doing::Lock, self.me);
+        match page.mutex(number as u32).lock_within(user, patience) {
+            Ok(held) => {
+                self.enter(number, &held);
+                match self.random.below(8) {
+                    0 => self.call(),
+                    1 => self.wait(),
+                    2 | 3 if may_nest => self.lock(false),
+                    4 => self.protect(),
+                    _ => self.spin(),
+                }
+                self.about(Doing::Lock, self.me);
+                self.leave(number);
+                drop(held);
+            }
+            // An owner may wait for a lock of this task's.
+            Err(refusal) if refusal.error == Error::Deadlock && !may_nest => {}
+            Err(refusal) => self.judge(Doing::Lock, self.me, &refusal, impatient(patience)),
+        }
+    }
+
+    /// Notes that this task has a lock: no other may have it, except one that died with it.
+    fn enter(&self, number: usize, held: &Held<'_>) {
+        let before = self.board.holders[self.killer][number].swap(self.me as u64 + 1, SeqCst);
+        self.board.add(Total::Locked, 1);
+        self.board.add(Total::Inherited, u64::from(held.is_abandoned()));
+        let is_dead = |holder: u64| self.board.is_doomed(self.killer, holder as usize - 1);
+        if before != 0 && !(held.is_abandoned() && is_dead(before)) {
+            self.two_have_it(number, before);
+        }
+    }
+
+    /// Notes that this task is about to give a lock back.
+    fn leave(&self, number: usize) {
+        let holder = &self.board.holders[self.killer][number];
+        if let Err(other) = holder.compare_exchange(self.me as u64 + 1, 0, SeqCst, SeqCst) {
+            self.two_have_it(number, other);
+        }
+    }
+
+    fn two_have_it(&self, number: usize, other: u64) {
+        let Actor { board, killer, me, .. } = *self;
+        let dooms: [u64; ACTORS] = core::array::from_fn(|actor| board.actors[killer][actor].get(Of::Doomed));
+        let has_ended = |actor: u64| dooms.get(actor as usize) == Some(&(Doom::Ended as u64));
+        if has_ended(me as u64) || has_ended(other.wrapping_sub(1)) {
+            // Others take a lock over from an owner that is not exposed any more, and still runs.
+            return;
+        }
+        let way = board.killers[killer].get(Killer::Detail) >> 8;
+        board.complain(
+            Total::Wrong,
+            format_args!(
+                "killer {killer}: tasks {me} + 1 and {other} have lock {number}; dooms {dooms:?}, the last by {way}"
+            ),
+        );
     }
 
     // --- servers ---------------------------------------------------------------------------------

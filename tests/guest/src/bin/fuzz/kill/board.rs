@@ -2,6 +2,7 @@
 //! scene's tasks.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
 
 use abi::{Op, Target};
@@ -17,8 +18,9 @@ use user_rt::report;
 use user_rt::spawn::own;
 
 pub const KILLERS_MAX: usize = 16;
-/// Tasks of a scene.
+/// Tasks of a scene, and locks that they take.
 pub const ACTORS: usize = 6;
+pub const LOCKS: usize = 2;
 
 words! {
     /// Words of the whole run.
@@ -39,6 +41,9 @@ words! {
         Answered,
         /// Pages that arrived.
         Moved,
+        /// Locks that were taken, and those of them that were taken over from a dead owner.
+        Locked,
+        Inherited,
         Wrong,
         Stuck,
         LeakedPages,
@@ -92,6 +97,8 @@ pub enum Doom {
     /// It may end with its process.
     Perhaps,
     Killed,
+    /// Its exposures may go before it is dead.
+    Ended,
 }
 
 /// What a task is about to do.
@@ -111,10 +118,11 @@ pub enum Doing {
     Serve,
     Reply,
     Kill,
+    Lock,
 }
 
 impl Doing {
-    pub const ALL: [Doing; 13] = [
+    pub const ALL: [Doing; 14] = [
         Doing::Nothing,
         Doing::Call,
         Doing::CallWithPages,
@@ -128,6 +136,7 @@ impl Doing {
         Doing::Serve,
         Doing::Reply,
         Doing::Kill,
+        Doing::Lock,
     ];
 }
 
@@ -138,6 +147,8 @@ board! {
         pub killers: [Row<Killer>; KILLERS_MAX],
         /// The tasks of each killer's scene.
         pub actors: [[Row<Of>; ACTORS]; KILLERS_MAX],
+        /// For each lock of the killer's scene: the task that works under it, plus one.
+        pub holders: [[AtomicU64; LOCKS]; KILLERS_MAX],
     }
 }
 
@@ -208,7 +219,7 @@ impl Board {
     pub fn doom_perhaps(&self, killer: usize, actor: usize) {
         if actor == 0 && self.killers[killer].get(Killer::Plays) & plays::FAULTS != 0 {
             let wards = (0..ACTORS).filter(|it| house_of(*it) == 0);
-            wards.for_each(|it| self.doom(killer, it, Doom::Perhaps));
+            wards.for_each(|it| self.doom(killer, it, Doom::Ended));
         }
         self.doom(killer, actor, Doom::Perhaps);
     }
@@ -220,6 +231,7 @@ impl Board {
     /// Clears the rows of a killer's scene before it begins.
     pub fn clear_scene(&self, killer: usize) {
         self.actors[killer].clear();
+        self.holders[killer].iter().for_each(|holder| holder.store(0, SeqCst));
         self.killers[killer].set(Killer::Over, 0);
     }
 

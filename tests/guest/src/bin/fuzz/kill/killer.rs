@@ -157,7 +157,8 @@ impl Storm<'_> {
         }
         // A fault that no task handles ends the faulting task's process.
         self.board.doom_perhaps(self.me, actor);
-        self.board.doom(self.me, actor, Doom::Killed);
+        let is_exposed_to_its_end = how == Total::Kills;
+        self.board.doom(self.me, actor, if is_exposed_to_its_end { Doom::Killed } else { Doom::Ended });
         if self.board.actors[self.me][actor].get(Of::Done) == 0 {
             self.board.add(Total::Kills, 1);
             if how != Total::Kills {
@@ -179,6 +180,7 @@ impl Storm<'_> {
         }
         self.note_kill(actor, Total::Kills);
         if way < 35 {
+            self.board.doom(self.me, actor, Doom::Ended);
             return Ok(end(task)?);
         }
         self.unless_dead(task.kill())

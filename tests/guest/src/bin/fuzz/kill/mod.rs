@@ -3,7 +3,8 @@
 //! error must name the right task, and all memory must come back.
 //!
 //! Each CPU has a [`killer`], in the program's own process. In a round it makes a [`scene`]: two
-//! processes and six tasks on any CPUs, which call, fault, send, move pages and wait ([`actor`]).
+//! processes and six tasks on any CPUs, which call, fault, send, move pages, wait, and share locks
+//! ([`actor`]).
 //! Then it kills them. A killer marks a task as *doomed* before it kills the task, so that a task
 //! that learns of a death can judge whether the report may be true. When all servers of a scene are
 //! dead, the tasks that were not killed must end by themselves. Then the scene's memory is reset,
@@ -80,6 +81,8 @@ fn run() -> Result<(), Failure> {
     show_state();
     let leaked = before.saturating_sub(run.untyped().take_back(Pins::Hold)?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
+    let [locked, inherited] = [Total::Locked, Total::Inherited].map(|which| board.get(which));
+    report!("note fuzz: {locked} locks taken, {inherited} of them from dead owners");
     Ok(())
 }
 

@@ -41,6 +41,8 @@ pub const PLAY: Cap = Cap(104);
 pub const PLAYS: u64 = 4;
 pub const SERVER_MEMORY: Cap = Cap(110);
 pub const SERVER_REPLY: Cap = Cap(112);
+/// The page of locks that both processes have.
+pub const LOCK_PAGE: Cap = Cap(114);
 const CHILD_SLOTS: u64 = 128;
 const TABLES: u64 = 20;
 const STACK_PAGES: u32 = 2;
@@ -50,6 +52,7 @@ pub const WINDOW_VA: u64 = 0x6820_0000;
 pub const LANDING_VA: u64 = 0x6840_0000;
 const EVENTS_VA: u64 = 0x6860_0000;
 pub const FRAME_VA: u64 = 0x6870_0000;
+pub const LOCKS_VA: u64 = 0x6871_0000;
 /// Distance between the ranges of two tasks.
 pub const STRIDE: u64 = 0x1_0000;
 /// Pages of a client.
@@ -69,7 +72,9 @@ pub mod plays {
     pub const OBJECTS: u64 = 1 << 4;
     /// The last client of a process kills the other process.
     pub const KILLS: u64 = 1 << 5;
-    pub const ALL: u64 = (1 << 6) - 1;
+    /// Tasks take locks that both processes share.
+    pub const LOCKS: u64 = 1 << 6;
+    pub const ALL: u64 = (1 << 7) - 1;
 }
 
 pub struct House {
@@ -159,6 +164,11 @@ impl Stage<'_> {
         for (of, peer) in [(0, 1), (1, 0)] {
             copy(&houses[peer].vspace, houses[of].cnode.slot(PEER_SPACE), Rights::ALL, 0)?;
             copy(&houses[peer].process, houses[of].cnode.slot(PEER_PROCESS), Rights::ALL, 0)?;
+        }
+        let locks: Frame = nursery.make(u64::from(PAGE_SIZE.trailing_zeros()))?;
+        for house in &houses {
+            house.vspace.map(&locks, LOCKS_VA, Access::Write)?;
+            copy(&locks, house.cnode.slot(LOCK_PAGE), Rights::ALL, 0)?;
         }
         if plays & plays::FAULTS != 0 {
             houses[0].process.fault_handler(Some(abi::Target::new(GROUP, 0)))?;

@@ -2,8 +2,8 @@
 //! not have.
 
 use abi::{
-    Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, MsgInfo,
-    ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target,
+    Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, LockWord, MAP_POOL,
+    MEMBER_RIGHTS, MsgInfo, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target, TaskId,
 };
 use guest_tests::random::Random;
 use user_rt::arch::{self, Args};
@@ -11,7 +11,9 @@ use user_rt::boot;
 use user_rt::layout::slot;
 
 use super::marks::{self, For};
-use super::{LETTERS, MATE_CNODE, PAGE, PLAYED, ROOM, ROOMERS, SHOW, TALKING, TOYS, mate, seeds};
+use super::{
+    LETTERS, MATE_CNODE, PAGE, PLAYED, ROOM, ROOM_PROCESSES, ROOMERS, SHOW, TALKING, TOYS, mate, seeds,
+};
 
 /// The toys, in the order of their slots.
 pub const KINDS: [(ObjType, u64); 16] = [
@@ -43,7 +45,7 @@ const PATIENCE: u64 = 2_000_000;
 const PATIENCE_OF_POLLERS: u64 = 60_000;
 
 /// Operations that are drawn more often than others.
-const OFTEN: [Op; 12] = [
+const OFTEN: [Op; 15] = [
     Op::CapCopy,
     Op::CapCopy,
     Op::CapMove,
@@ -56,7 +58,12 @@ const OFTEN: [Op; 12] = [
     Op::Expose,
     Op::Withdraw,
     Op::Wait,
+    Op::LockWait,
+    Op::LockWait,
+    Op::LockPass,
 ];
+/// Words of a page that roomers use as locks.
+const LOCKS: u64 = 3;
 
 /// A system call, with its payload.
 pub struct Act {
@@ -81,6 +88,8 @@ pub struct Chooser<'a> {
     /// Its longest wait, in ticks.
     pub patience: u64,
     pub random: &'a mut Random,
+    /// The ids of the room's tasks, in the order of their exposures.
+    pub ids: [u64; ROOM_PROCESSES],
 }
 
 impl Chooser<'_> {
@@ -187,7 +196,7 @@ impl Chooser<'_> {
         }
         let used = self.arguments(op, &mut words);
         let mut info = MsgInfo(op as u64);
-        if op == Op::Wait {
+        if matches!(op, Op::Wait | Op::LockWait) {
             words[1] = arch::now() + self.random.below(self.patience);
             info = info.flag(if self.random.chance(50) { FLAG_NONBLOCK } else { FLAG_DEADLINE });
         }
@@ -258,9 +267,34 @@ impl Chooser<'_> {
                 words[1] = 1 << self.random.below(40);
                 2
             }
+            Op::LockWait | Op::LockPass => self.lock_arguments(op, words),
             Op::Wait | Op::WhoAmI | Op::Yield | Op::Null | Op::SaveReply | Op::YieldTo => 2,
             _ => 6,
         }
+    }
+
+    fn lock_arguments(&mut self, op: Op, words: &mut [u64; 6]) -> usize {
+        let place = Target::new(self.cap(&[ObjType::Frame]), self.random.below(LOCKS) as u32).0;
+        if op == Op::LockPass {
+            words[0] = place;
+            return 1;
+        }
+        words[2] = place;
+        if self.random.chance(90) {
+            words[3] = self.lock_word().0;
+        }
+        if self.random.chance(70) {
+            words[0] = ROOM.arg();
+        }
+        4
+    }
+
+    /// Draws the word of a lock: mostly that of a task of the room.
+    fn lock_word(&mut self) -> LockWord {
+        let index = self.random.below(ROOM_PROCESSES as u64) as usize;
+        let id = if self.random.chance(90) { self.ids[index] } else { self.random.next() };
+        let index = if self.random.chance(90) { index as u32 } else { self.random.below(5) as u32 };
+        LockWord::of(TaskId::from_raw(id), index).with_waits()
     }
 
     fn others_exposure(&mut self) -> u64 {

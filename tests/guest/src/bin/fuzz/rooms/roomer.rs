@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::audit::CapEntry;
 use abi::events::{CELLS_LOG2_MIN, Window};
-use abi::{Error, FLAG_CAPS, FLAG_PAGES, Listening, ObjType, Op, Rights, Target};
+use abi::{Error, FLAG_CAPS, FLAG_PAGES, Listening, LockWord, ObjType, Op, Rights, Target};
 use guest_tests::random::Random;
 use guest_tests::run::Run as _;
 use user_rt::arch::{Answer, Args, memory, syscall};
@@ -22,7 +22,9 @@ use user_rt::utcb;
 
 use super::choice::{self, Act, Chooser, KINDS, PAGES_AT, WINDOW_AT, WINDOW_PAGES};
 use super::marks::{self, For};
-use super::{MEMORY, MEMORY_LOG2, PAGE, PLAYED, POOL, ROOM, SHOW, SHOWING, SHOWN, TOYS, VIEWING, WAKER};
+use super::{
+    MEMORY, MEMORY_LOG2, PAGE, PLAYED, POOL, ROOM, ROOM_PROCESSES, SHOW, SHOWING, SHOWN, TOYS, VIEWING, WAKER,
+};
 use crate::board::{Board, Of, Total};
 use crate::worker::{Gate, ROUND};
 
@@ -74,6 +76,7 @@ pub extern "C" fn roomer(number: u64) -> ! {
     let gate = Gate::new(board, worker, Notification::at(WAKER)).expect("an exposure for each roomer");
     expose(number).expect("an exposure of each roomer");
     let random = Random::new(board.get(Total::Seed), 1 << 16 | number as u64);
+    board.workers[worker].set(Of::Identity, utcb::current().task_id().raw());
     let pool = pool.expect("an event pool for each roomer");
     Roomer { board, worker, number, random, pool, told: [(0, Rights::NONE); TOLD], written: 0, done: 0 }
         .live(gate)
@@ -121,9 +124,13 @@ impl Roomer {
         let (board, patience) = (self.board, choice::patience());
         let first = self.done;
         while self.done - first < WINDOW && board.get(Total::Arrived) * 2 < board.get(Total::Workers) {
-            let act = Chooser { number: self.number, patience, random: &mut self.random }.act();
+            let ids = self.ids_of_room();
+            let act = Chooser { number: self.number, patience, random: &mut self.random, ids }.act();
             self.write(&act);
             let args = self.with_marks(&act);
+            if args.info.0 as u8 == Op::LockWait as u8 && self.random.chance(80) {
+                write_lock(&args);
+            }
             board.workers[self.worker].set(Of::Doing, args.info.0 & 0xff);
             board.workers[self.worker].set(Of::First, args.rdi);
             board.workers[self.worker].set(Of::Second, args.rsi);
@@ -133,6 +140,12 @@ impl Roomer {
         }
         board.add(Total::Ops, self.done - first);
         board.add(Total::Life, 1);
+    }
+
+    /// Returns the ids of the room's tasks, as far as these have begun.
+    fn ids_of_room(&self) -> [u64; ROOM_PROCESSES] {
+        let first = self.worker - self.number % ROOM_PROCESSES;
+        core::array::from_fn(|n| self.board.workers[first + n].get(Of::Identity))
     }
 
     /// Fills the UTCB: the payload of the act, and marks for no reader after it.
@@ -308,6 +321,17 @@ impl Roomer {
             self.board.complain(Total::LeakedMarks, what);
         }
     }
+}
+
+/// Writes the word that a LockWait names into the page that it names, if that is possible: so the
+/// task does wait.
+fn write_lock(args: &Args) {
+    let (place, word) = (Target(args.rdx), LockWord(args.r8));
+    // The kernel refuses if a pool has the page, or the capability does not allow it.
+    let _ = memory::with_frame(&own::vspace(), &Frame::at(place.cap()), |page| {
+        let words = page.chunks_exact_mut(8);
+        words.skip(place.index() as usize).take(1).for_each(|at| at.copy_from_slice(&word.0.to_ne_bytes()));
+    });
 }
 
 fn words_of(page: &[u8]) -> impl Iterator<Item = u64> {
