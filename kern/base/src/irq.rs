@@ -100,7 +100,7 @@ impl IrqHandler {
 
     /// Changes where its interrupts arrive.
     pub fn set_route(&self, route: Option<Route>) {
-        let raw = route.map_or(0, |to| u32::from(to.place) << SHIFT | (u32::from(to.cpu.raw()) + 1));
+        let raw = route.map_or(0, |to| u32::from(to.place) << SHIFT | (to.cpu.raw() + 1));
         self.route.store(raw, Release);
     }
 

@@ -166,7 +166,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         for cpu in (0..k.cpu_count()).filter_map(CpuId::new) {
             for (place, irq) in k.block(pin, cpu).lines.taken(pin) {
                 let irq = self.at(irq.addr());
-                self.sink.route(&record!(self, Route { [] place, irq; cpu = u32::from(cpu.raw()) + 1, }));
+                self.sink.route(&record!(self, Route { [] place, irq; cpu = cpu.raw() + 1, }));
             }
         }
         if let Some(rings) = k.audit.get(pin) {

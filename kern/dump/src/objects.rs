@@ -190,7 +190,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [] target;
             line = line.map_or(0, |line| line.number + 1),
             signals = line.map_or(0, |line| u32::from(line.how)),
-            cpu = route.map_or(0, |route| u32::from(route.cpu.raw()) + 1),
+            cpu = route.map_or(0, |route| route.cpu.raw() + 1),
             place = route.map_or(0, |route| u32::from(route.place)),
         }));
         self.slot(at, 0, target);

@@ -4,7 +4,7 @@
 //! interrupts come no more often than their driver runs, on its own CPU time. A driver may still
 //! run on another CPU, or at a lower priority than the program that its device interrupts. Then
 //! the CPU *rests* from that interrupt for [`REST_FACTOR`] times what it took, as it rests from
-//! mail ([`crate::door::look`]): IrqAck is refused until then.
+//! mail (the module `door::look`): IrqAck is refused until then.
 
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;

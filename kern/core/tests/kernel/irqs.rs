@@ -148,7 +148,7 @@ fn arguments_are_checked() {
 
 #[test]
 fn a_cpu_that_no_line_can_interrupt_is_refused() {
-    let far = crate::world::FAR_CPU;
+    let far = crate::world::machine::FAR_CPU;
     let mut s = Scene::new(far + 1);
     let (_, note) = driver(&mut s, 0, 20);
     let irq = handler(&mut s, LINE);

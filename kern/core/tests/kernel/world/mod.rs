@@ -41,7 +41,7 @@ use smp::mailbox::Idle;
 use gate::Gate;
 pub use gate::Mode;
 pub use gate::Why;
-pub use machine::{FAR_CPU, Fake};
+pub use machine::Fake;
 use stop::Part;
 
 /// Where every program's SYSCALL instruction is, and what comes behind it.
