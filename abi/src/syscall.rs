@@ -1044,7 +1044,8 @@ operations! { ($)
     /// it ends, and no other IrqHandler can have it.
     ///
     /// In: rdi = Machine; rsi = IrqHandler; rdx = number of the line, as firmware numbers them
-    /// (global system interrupt); r8 = how it signals: bits of [`devices::line`](crate::devices::line).
+    /// (global system interrupt); r8 = how it signals: bits of
+    /// [`devices::line`](crate::devices::line).
     /// Rights: DEVICE; CONFIGURE of the IrqHandler.
     /// Errors: BadArgument (the machine has no such line, or an unknown bit), BadState (it has a
     /// line), InUse (another one has it), Dying.
@@ -1104,7 +1105,8 @@ operations! { ($)
     ///
     /// In: rdi = IoPort; rsi = port; rdx = bytes: 1, 2 or 4; r8 = what to write.
     /// Rights: WRITE.
-    /// Errors: BadArgument (not all of it is in the range, a wrong width, or a value that is wider).
+    /// Errors: BadArgument (not all of it is in the range, a wrong width, or a value that is
+    /// wider).
     PortWrite = 82 {
         takes [port(0, port_rights::WRITE)];
     }

@@ -173,7 +173,7 @@ fn objects_have_names_and_no_addresses() {
     let slots =
         ["depth=0 note1 rights=7 badge=0 in=cnode1 at=1", "depth=1 note1 rights=7 badge=6 in=cnode1 at=2"];
     assert_eq!(here[tree + 1..tree + 3], slots);
-    assert_eq!(here.last().map(String::as_str), Some("kernel epoch=5 objects=16 zombies=[]"));
+    assert_eq!(here.last().map(String::as_str), Some("kernel epoch=5 objects=18 zombies=[]"));
 }
 
 #[test]

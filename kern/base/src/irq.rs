@@ -109,7 +109,7 @@ impl IrqHandler {
         self.bits.load(Relaxed)
     }
 
-    /// Sets the bits that an interrupt raises. The slot, which is filled afterwards, publishes them.
+    /// Sets the bits that an interrupt raises. The slot, which is filled later, publishes them.
     pub fn set_bits(&self, bits: u64) {
         self.bits.store(bits, Relaxed);
     }

@@ -106,7 +106,7 @@ pub struct StaticTables {
 
 impl<M: Machine> Kernel<M> {
     /// Makes a kernel that has not run yet.
-    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable, tables: StaticTables) -> Kernel<M> {
+    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable, shared: StaticTables) -> Kernel<M> {
         Kernel {
             machine,
             cpus,
@@ -114,8 +114,8 @@ impl<M: Machine> Kernel<M> {
             first: AtomicLink::null(),
             roots: Roots::new(),
             frames,
-            accounts: tables.accounts,
-            lines: tables.lines,
+            accounts: shared.accounts,
+            lines: shared.lines,
             rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
             told: security::records::Told::default(),

@@ -55,8 +55,8 @@ pub struct Rest {
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Serves an interrupt of a program. If it is a device's, `arrives` tells its driver, in an entry
-    /// that began at the given time.
+    /// Serves an interrupt of a program. If it is a device's, `arrives` tells its driver. It gets
+    /// the time at which the entry began.
     #[inline(always)]
     pub fn on_interrupt(self, what: Interrupt, arrives: impl FnOnce(Self, u64)) -> Interrupted<'k> {
         let began = self.k.machine.now();

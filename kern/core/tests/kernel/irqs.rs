@@ -1,5 +1,4 @@
-//! Interrupts of devices and I/O ports: who gets them, where interrupts arrive, and what is left of
-//! them when somebody ends.
+//! Interrupts of devices and I/O ports: who gets them, where interrupts arrive, and how they end.
 
 use abi::devices::{CPU_LINES, line};
 use abi::{Cap, Error, FLAG_NOTIFICATION, MsgInfo, ObjType, Op};

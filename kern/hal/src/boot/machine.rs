@@ -47,8 +47,8 @@ pub struct Kernel {
     pub on_interrupt: fn(&'static CpuBlock, u8),
     /// The timer fired while user code ran, and has been acknowledged. Returns as above.
     pub on_timer: fn(&'static CpuBlock),
-    /// A device's interrupt came while user code ran, by its place in the CPU's table, and has still
-    /// to be acknowledged. Returns as above.
+    /// A device's interrupt came while user code ran, by its place in the CPU's table. It is not
+    /// acknowledged yet. Returns as above.
     pub on_device: fn(&'static CpuBlock, u8),
     /// User code faulted: the vector, the error code (0 for exceptions without), and CR2 for page
     /// faults or what DR6 says for debug exceptions. Returns as above.
@@ -86,7 +86,8 @@ pub fn option(key: &str) -> Option<&'static str> {
 static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
 /// [`INFO`], filled; its lock is never released.
 static READ_INFO: Once<&'static BootInfo> = Once::new();
-/// Where firmware says that IOAPICs are, and their first lines; `None` where those are more than there is room for.
+/// Where firmware says that IOAPICs are, and their first lines; `None` where those are more than
+/// there is room for.
 static IO_APICS: Once<Option<heapless::Vec<(u64, u32), IO_APICS_MAX>>> = Once::new();
 const IO_APICS_MAX: usize = 32;
 static BOOT: Once<Boot> = Once::new();

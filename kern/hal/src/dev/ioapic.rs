@@ -1,8 +1,8 @@
 //! The controllers that take devices' interrupts (IOAPICs).
 //!
 //! Each controller has some lines, which firmware numbers through all of them, and a register for
-//! each line: to which CPU and vector it goes, how it signals, whether it is masked. What is written
-//! there is kept in memory, so that no register has to be read.
+//! each line: to which CPU and vector it goes, how it signals, whether it is masked. Memory has a
+//! copy of what is written there, so that no register has to be read.
 //!
 //! # Invariants
 //! A line goes to a vector from [`FIRST_DEVICE`] on, and is masked until [`open`]. A controller's
@@ -129,8 +129,8 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
         let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
         let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
         word(line.number).store(0, Relaxed);
-        // SAFETY: the line is masked. How it signals is set all the same: there are controllers that
-        // forget a level which rises before.
+        // SAFETY: the line is masked. How it signals is set all the same: some controllers forget a
+        // level that rises before.
         unsafe { registers.write(FIRST_LINE + 2 * index, MASKED | level | low) };
         let Some((apic, vector)) = target else { return };
         // SAFETY: the line is masked.

@@ -5,8 +5,8 @@ use core::ops::RangeInclusive;
 use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
 use x86_64::structures::port::PortRead;
 
-/// Ports that the kernel uses as long as it runs: the old interrupt controllers, which it masks, the
-/// ports that end a run, and both serial lines and the debug console, where it writes its log.
+/// Ports that the kernel uses as long as it runs: the old interrupt controllers, which it masks,
+/// the ports that end a run, both serial lines and the debug console, where it writes its log.
 const KERNELS: [RangeInclusive<u16>; 7] =
     [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x3f8..=0x3ff, 0x8900..=0x8900];
 

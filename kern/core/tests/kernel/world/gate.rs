@@ -235,8 +235,8 @@ impl Gate {
         }
     }
 
-    /// Serves an interrupt of a program on its short way, if it has one that fits. Returns whether it
-    /// did. `with_vector` is the program's task, if that has vector state.
+    /// Serves an interrupt of a program on its short way, if it has one that fits. Returns whether
+    /// it did. `with_vector` is the program's task, if that has vector state.
     fn goes_short(
         &self,
         entry: &mut CpuEntry,

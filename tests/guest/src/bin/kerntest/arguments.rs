@@ -178,10 +178,11 @@ fn refused(
 
 fn null_slots(lab: &mut Lab<'_>) -> Outcome {
     // Reply takes 0 as "the current call", Unmap and Protect take 0 as "pages of the pool", and
-    // CpuWatch and SchedWatch take 0 as "nobody".
+    // CpuWatch, SchedWatch and IrqBind take 0 as "nobody".
     let means_more = |wanted: &Want| match wanted.operand.position {
         0 => wanted.op == Op::Reply,
         1 => matches!(wanted.op, Op::Unmap | Op::Protect | Op::CpuWatch | Op::SchedWatch),
+        2 => wanted.op == Op::IrqBind,
         _ => false,
     };
     each(lab, |_, wanted| (!means_more(wanted)).then_some((Cap::NULL, Error::NoCapability, 0)))

@@ -43,7 +43,7 @@ const LINE_SHIFT: u32 = 9;
 
 /// What an interrupt raises.
 const BIT: u64 = 1 << 5;
-/// Of a second: the distance to an interrupt, and how long a test waits for one.
+/// Parts of a second: the distance to an interrupt, and how long a test waits for one.
 const SOON: u64 = 5_000;
 const PATIENCE: u64 = 2;
 
