@@ -41,7 +41,7 @@ const HANDLERS: [(u16, &str); 7] = [
 ];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
-    [(0x21, "timer interrupt"), (0x20, "mail interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
+    [(0x71, "timer interrupt"), (0x70, "mail interrupt"), (0x72, "APIC error"), (0xff, "spurious interrupt")];
 const FIRST_INTERRUPT: u16 = 0x20;
 /// The most instructions that an entry into the kernel may take, whatever programs prepare.
 pub const LONGEST_OFF: u64 = 10_000;

@@ -5,9 +5,6 @@ use abi::{Error, ObjType, Rights, irq_rights, machine_rights, port_rights};
 
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
-/// Ports of an IoPort, at most.
-const RANGE_MAX: u64 = 256;
-
 impl Model {
     pub fn irq_allow(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::DEVICE)?;
@@ -90,7 +87,7 @@ impl Model {
         if first >= PORTS {
             return Err(Refusal::argument(2));
         }
-        if count == 0 || count > RANGE_MAX.min(PORTS - first) {
+        if count == 0 || count > PORTS - first {
             return Err(Refusal::argument(3));
         }
         let kernels = self.limits.ports.clone();

@@ -348,13 +348,13 @@ mod tests {
     fn an_interrupt_before_the_first_user_instruction_is_a_stretch_of_its_own() {
         let mut cpu = booted();
         cpu.block(user(1));
-        cpu.block(stub(0x21));
+        cpu.block(stub(0x71));
         cpu.block(leaves(50));
-        cpu.block(stub(0x21));
+        cpu.block(stub(0x71));
         cpu.block(leaves(70));
         cpu.block(user(1));
         let expected = Stretches { entries: 2, total: 126, longest: 73, spun: 0, longest_spun: 73 };
-        assert_eq!(of(&cpu, Kind::Vector(0x21)), expected);
+        assert_eq!(of(&cpu, Kind::Vector(0x71)), expected);
         assert_eq!(cpu.last_free(), cpu.executed());
     }
 
@@ -377,7 +377,7 @@ mod tests {
     fn an_idle_cpus_work_is_told_from_its_wait() {
         let mut cpu = booted();
         cpu.block(leaves(1)); // HLT
-        cpu.block(stub(0x20));
+        cpu.block(stub(0x70));
         cpu.block(leaves(30));
         cpu.block(kernel(300));
         cpu.block(leaves(2)); // STI
@@ -386,7 +386,7 @@ mod tests {
             of(&cpu, Kind::Idle),
             Stretches { entries: 1, total: 302, longest: 302, spun: 0, longest_spun: 302 }
         );
-        assert_eq!(of(&cpu, Kind::Vector(0x20)).longest, 33);
+        assert_eq!(of(&cpu, Kind::Vector(0x70)).longest, 33);
         assert_eq!(cpu.last_free(), cpu.executed(), "it waited");
     }
 
@@ -398,14 +398,14 @@ mod tests {
         cpu.block(kernel(20));
         cpu.block(leaves(2)); // STI
         cpu.block(leaves(1)); // HLT
-        cpu.block(stub(0x20));
+        cpu.block(stub(0x70));
         cpu.block(leaves(30));
         assert_eq!(cpu.idle(), 23, "a program may follow");
         cpu.block(kernel(50));
         cpu.block(leaves(10));
         cpu.block(user(5));
         assert_eq!(cpu.idle(), 56, "60 led to a program");
-        cpu.block(stub(0x20));
+        cpu.block(stub(0x70));
         cpu.block(leaves(40));
         cpu.block(user(5));
         assert_eq!(cpu.idle(), 56);
@@ -437,7 +437,7 @@ mod tests {
         let mut cpu = booted();
         for (counts, length) in [(None, 90), (Some(true), 30), (None, 40), (Some(false), 80)] {
             cpu.block(user(1));
-            cpu.block(stub(0x20));
+            cpu.block(stub(0x70));
             if let Some(counts) = counts {
                 cpu.count(counts);
             }
@@ -445,7 +445,7 @@ mod tests {
             cpu.block(leaves(length));
         }
         assert_eq!(
-            of(&cpu, Kind::Vector(0x20)),
+            of(&cpu, Kind::Vector(0x70)),
             Stretches { entries: 2, total: 76, longest: 43, spun: 2, longest_spun: 44 }
         );
         assert_eq!((of(&cpu, Kind::Boot).entries, cpu.spun()), (0, 4), "CPUs go on");

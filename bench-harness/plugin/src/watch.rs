@@ -18,7 +18,7 @@ const STUB_SIZE: u64 = 16;
 /// Stubs of interrupts and exceptions.
 const VECTORS: u64 = 256;
 /// The vector of the timer: see `kern_hal::trap`.
-const TIMER: u8 = 0x21;
+const TIMER: u8 = 0x71;
 /// Ticks of the clock for which the argument of [`Marker::Due`] counts.
 const DUE_SHIFT: u32 = 16;
 

@@ -169,6 +169,8 @@ pub struct CpuSched {
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.
     pub ender: Cell<Option<Actor>>,
+    /// Until when this CPU rests from interrupts of devices, of all lines together.
+    pub devices_rest: Cell<u64>,
     /// How many calls were kept in Reply objects.
     pub kept: Cell<u64>,
     /// The task that ends objects in the entry with this number: it may lose the CPU by that,

@@ -5,7 +5,8 @@
 //! the vector of the interrupt to the IrqHandler.
 //!
 //! # Invariants
-//! - The line is set once. [`Lines`] has the IrqHandler of each line.
+//! - The line is set once. [`Lines`] has the IrqHandler of each line. A line that was given back is
+//!   given away again after a grace period: a CPU may still use it for the last IrqHandler.
 //! - Who claims the slot of an IrqHandler that does not end may change its route, and nobody else.
 //!   The CPU that ends the IrqHandler may, when nobody has the slot any more.
 //! - The line is masked while the slot is empty, or from the next interrupt on.
@@ -39,6 +40,8 @@ pub struct IrqHandler {
     bits: AtomicU64,
     /// Before this time no next interrupt may come.
     rests_until: AtomicU64,
+    /// The rank of the task that has bound it: that of the mail to a driver on another CPU.
+    rank: AtomicU32,
     /// A capability of the Notification.
     pub target: Slot,
 }
@@ -82,6 +85,7 @@ impl IrqHandler {
             route: AtomicU32::new(0),
             bits: AtomicU64::new(0),
             rests_until: AtomicU64::new(0),
+            rank: AtomicU32::new(0),
             target: Slot::new(),
         }
     }
@@ -104,14 +108,21 @@ impl IrqHandler {
         self.route.store(raw, Release);
     }
 
+    /// Returns the rank of the task that has bound it.
+    pub fn rank(&self) -> u32 {
+        self.rank.load(Relaxed)
+    }
+
     /// Returns the bits that an interrupt raises.
     pub fn bits(&self) -> u64 {
         self.bits.load(Relaxed)
     }
 
-    /// Sets the bits that an interrupt raises. The slot, which is filled later, publishes them.
-    pub fn set_bits(&self, bits: u64) {
+    /// Sets the bits that an interrupt raises, and the rank of the task that says so. The slot,
+    /// which is filled later, publishes them.
+    pub fn set_bits(&self, bits: u64, rank: u32) {
         self.bits.store(bits, Relaxed);
+        self.rank.store(rank, Relaxed);
     }
 
     /// Returns the time before which no next interrupt may come.
@@ -126,7 +137,15 @@ impl IrqHandler {
 }
 
 /// The IrqHandlers of all lines.
-pub struct Lines([AtomicLink<IrqHandler>; LINES_MAX]);
+pub struct Lines([Owner; LINES_MAX]);
+
+/// Whose a line is.
+struct Owner {
+    irq: AtomicLink<IrqHandler>,
+    /// The epoch in which it was given back last. A CPU that has found its IrqHandler before may
+    /// still mask the line in this entry.
+    free_since: AtomicU64,
+}
 
 impl Default for Lines {
     fn default() -> Self {
@@ -137,30 +156,40 @@ impl Default for Lines {
 impl Lines {
     /// Makes a table of lines that nobody has.
     pub const fn new() -> Lines {
-        Lines([const { AtomicLink::null() }; LINES_MAX])
+        Lines([const { Owner { irq: AtomicLink::null(), free_since: AtomicU64::new(0) } }; LINES_MAX])
     }
 
-    /// Gives a line to an IrqHandler.
+    /// Returns the epoch in which a line was given back last; 0: it never was.
+    pub fn free_since(&self, line: u32) -> u64 {
+        self.0.get(line as usize).map_or(0, |owner| owner.free_since.load(Acquire))
+    }
+
+    /// Gives a line to an IrqHandler. An IrqHandler names no line before it is its.
     pub fn give(&self, line: Line, to: Ref<'_, IrqHandler>) -> Result<(), NoLine> {
-        let place = self.0.get(line.number as usize).ok_or(NoLine::Missing)?;
-        let before = to.get().line.compare_exchange(0, line.raw(), AcqRel, Acquire);
-        before.map_err(|_| NoLine::HasOne)?;
-        if place.claim(to) {
-            return Ok(());
+        let owner = self.0.get(line.number as usize).ok_or(NoLine::Missing)?;
+        if to.get().line().is_some() {
+            return Err(NoLine::HasOne);
         }
-        to.get().line.store(0, Release);
-        Err(NoLine::Taken)
+        if !owner.irq.claim(to) {
+            return Err(NoLine::Taken);
+        }
+        let before = to.get().line.compare_exchange(0, line.raw(), AcqRel, Acquire);
+        before.map(drop).map_err(|_| {
+            let _ = owner.irq.cut(to.addr());
+            NoLine::HasOne
+        })
     }
 
     /// Returns the lines that IrqHandlers have. For surveys.
     pub fn taken<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u32, Ref<'k, IrqHandler>)> {
-        (0..).zip(&self.0).filter_map(move |(number, place)| Some((number, place.get(pin)?)))
+        (0..).zip(&self.0).filter_map(move |(number, owner)| Some((number, owner.irq.get(pin)?)))
     }
 
-    /// Takes the line back from an IrqHandler that ends.
-    pub fn take_back(&self, from: Ref<'_, IrqHandler>) {
-        if let Some(place) = from.get().line().and_then(|line| self.0.get(line.number as usize)) {
-            let _ = place.cut(from.addr());
+    /// Takes the line back, in this epoch, from an IrqHandler that ends.
+    pub fn take_back(&self, from: Ref<'_, IrqHandler>, epoch: u64) {
+        if let Some(owner) = from.get().line().and_then(|line| self.0.get(line.number as usize)) {
+            owner.free_since.store(epoch, Release);
+            let _ = owner.irq.cut(from.addr());
         }
     }
 }

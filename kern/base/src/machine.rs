@@ -85,11 +85,14 @@ pub trait Machine: Sized + Sync + 'static {
     /// Masks a line.
     fn mask_line(&self, line: u32);
 
+    /// Masks whatever line interrupts this CPU at a place of its table.
+    fn mask_place(&self, place: u8);
+
     /// Acknowledges the interrupt of a device that has come to this CPU.
     fn end_of_interrupt(&self);
 
-    /// Returns whether the kernel uses an I/O port itself.
-    fn uses_port(&self, port: u16) -> bool;
+    /// Returns the first of some I/O ports that the kernel uses itself.
+    fn used_port(&self, first: u16, last: u16) -> Option<u16>;
 
     /// Reads 1, 2 or 4 bytes of an I/O port that the kernel does not use itself.
     fn read_port(&self, port: u16, bytes: u8) -> u32;

@@ -81,12 +81,18 @@ impl Machine for Pc {
         ioapic::mask(line);
     }
 
+    fn mask_place(&self, place: u8) {
+        if let Some(cpu) = percpu::this() {
+            ioapic::mask_place(cpu.apic_id, place);
+        }
+    }
+
     fn end_of_interrupt(&self) {
         lapic::end_of_interrupt();
     }
 
-    fn uses_port(&self, port: u16) -> bool {
-        port::is_kernels(port)
+    fn used_port(&self, first: u16, last: u16) -> Option<u16> {
+        port::first_of_kernel(first, last)
     }
 
     fn read_port(&self, port: u16, bytes: u8) -> u32 {

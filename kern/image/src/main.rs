@@ -424,25 +424,17 @@ fn take_several(entry: &mut CpuEntry, came: u64) {
 }
 
 /// Handles interrupts on the general way, of devices the topmost first, as the APIC expects: they
-/// are not acknowledged yet. Lets interrupts in after each device that is not the last.
+/// are not acknowledged yet. There are three at most, one of each class of vectors.
 fn take_each(entry: &mut CpuEntry, came: u64) {
-    let mut left = came;
-    loop {
-        for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
-            if left & bit != 0 {
-                context(entry).on_idle_interrupt(what);
-            }
+    for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
+        if came & bit != 0 {
+            context(entry).on_idle_interrupt(what);
         }
-        left &= !(idle::TIMER | idle::OTHER);
-        let Some(place) = (left >> idle::DEVICE_SHIFT).checked_ilog2() else { return };
-        left &= !(1 << (idle::DEVICE_SHIFT + place));
+    }
+    let mut devices = came >> idle::DEVICE_SHIFT;
+    while let Some(place) = devices.checked_ilog2() {
+        devices &= !(1 << place);
         context(entry).take_idle_device(place as u8);
-        if left >> idle::DEVICE_SHIFT != 0 {
-            let came = idle::pause();
-            context(entry).begin_work();
-            note_woken(entry, came);
-            left |= came & !idle::WOKEN;
-        }
     }
 }
 

@@ -400,15 +400,16 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Errors: [`Refusal::More`] while another CPU binds it.
     fn end_irq(self, me: OpenTask<'k>, irq: Ref<'k, IrqHandler>) -> Result<()> {
         let object = irq.get();
+        refuse_if(is_claimed(object.target.word.load(self.pin())), Refusal::More)?;
+        self.delete_slot(me, irq.map(|irq| &irq.target), Pins::Hold)?;
+        // No CPU can bind it again from here on.
         if let Some(line) = object.line() {
             let _ = self.k.machine.route_line(line, None);
         }
-        refuse_if(is_claimed(object.target.word.load(self.pin())), Refusal::More)?;
-        self.delete_slot(me, irq.map(|irq| &irq.target), Pins::Hold)?;
         if let Some(route) = object.route() {
             self.leave_line_place(irq, route);
         }
-        self.k.lines.take_back(irq);
+        self.k.lines.take_back(irq, self.k.cpus.epoch.now());
         Ok(())
     }
 

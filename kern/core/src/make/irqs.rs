@@ -15,6 +15,7 @@ use smp::sync::fence;
 
 use crate::args::Args;
 use crate::life::reclaim::Pins;
+use crate::outbox::mail::rank_with;
 use crate::rooms::Make;
 use crate::{Answer, MachineObject, NOT_COVERED, OpenTask, Refusal, Result, refuse_if};
 
@@ -26,6 +27,9 @@ impl<'k, M: Machine> Make<'k, M> {
         let number = u32::try_from(args.a2).ok().filter(|number| self.k.machine.has_line(*number));
         let number = number.ok_or(Refusal::argument(2))?;
         refuse_if(args.a3 & !line::ALL != 0, Refusal::argument(3))?;
+        let free_since = self.k.lines.free_since(number);
+        let is_reusable = self.k.cpus.epoch.is_reusable(free_since);
+        refuse_if(!is_reusable, Refusal::Restart { epoch: free_since + 2 })?;
         let given = self.k.lines.give(Line { number, how: args.a3 as u8 }, irq);
         given.map_err(|why| match why {
             NoLine::Missing => Refusal::argument(2),
@@ -35,7 +39,7 @@ impl<'k, M: Machine> Make<'k, M> {
         fence(SeqCst);
         if irq.get().header.has_flag(FLAG_DYING) {
             // The CPU that ends it may not have seen that.
-            self.k.lines.take_back(irq);
+            self.k.lines.take_back(irq, self.k.cpus.epoch.now());
             return Err(Error::Dying.into());
         }
         Ok(Answer::DONE)
@@ -61,7 +65,7 @@ impl<'k, M: Machine> Make<'k, M> {
             other => other,
         })?;
         let bound = self.route(irq, line, cpu).and_then(|()| {
-            irq.get().set_bits(args.a3);
+            irq.get().set_bits(args.a3, self.running().map_or(0, |sc| rank_with(&sc)));
             let root = self.caps().lock_root(&bits.get().header);
             self.caps().check_parent(&root, source, word)?;
             self.caps().fill_derived(slot, source, word, abi::Rights::NONE, 0);

@@ -10,9 +10,6 @@ use crate::args::Args;
 use crate::rooms::Make;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
-/// Ports that one IoPort has at most. Each is looked at when it gets them.
-const RANGE_MAX: u64 = 256;
-
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::PortAllow`].
     pub fn port_allow(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
@@ -20,10 +17,10 @@ impl<'k, M: Machine> Make<'k, M> {
         let ports = self.caps().operand::<IoPort, { Op::PortAllow as u8 }, 1>(me, args.cap1())?.get();
         let (first, count) = (args.a2, args.a3);
         refuse_if(first >= PORTS, Refusal::argument(2))?;
-        refuse_if(count == 0 || count > RANGE_MAX.min(PORTS - first), Refusal::argument(3))?;
-        let mut all = first..first + count;
-        if let Some(used) = all.find(|port| self.k.machine.uses_port(*port as u16)) {
-            return Err(Refusal::new(Error::BadAddress, used));
+        refuse_if(count == 0 || count > PORTS - first, Refusal::argument(3))?;
+        let last = (first + count - 1) as u16;
+        if let Some(used) = self.k.machine.used_port(first as u16, last) {
+            return Err(Refusal::new(Error::BadAddress, used.into()));
         }
         refuse_if(ports.header.has_flag(FLAG_DYING), Error::Dying)?;
         refuse_if(!ports.give(first as u16, count), Error::BadState)?;

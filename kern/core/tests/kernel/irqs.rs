@@ -213,6 +213,38 @@ fn a_cpu_rests_from_interrupts_that_take_time_from_better_tasks() {
     }
 }
 
+/// The devices of one CPU together take no more of it from a better task than one of them may.
+#[test]
+fn rests_from_several_devices_follow_each_other() {
+    let mut s = Scene::new(1);
+    let (_, note) = driver(&mut s, 0, 20);
+    let irqs: Vec<Cap> = (0..4).map(|line| handler(&mut s, line)).collect();
+    for irq in &irqs {
+        bind(&mut s, *irq, note, 0).expect("it has a line");
+        ack(&mut s, *irq).expect("it is bound");
+    }
+    let _hog = s.running(0, 30);
+    s.w.k.machine.hardware().pace = 100;
+    let began = s.w.now();
+    (0..4).for_each(|line| assert!(s.w.signal(line)));
+    let until = |s: &mut Scene, irq: Cap| ack(s, irq).expect_err("the CPU rests").1;
+    let ends: Vec<u64> = irqs.iter().map(|irq| until(&mut s, *irq)).collect();
+    assert!(ends.is_sorted(), "{ends:?}");
+    assert!(ends[3] - began > 3 * (ends[0] - began), "{ends:?} from {began}");
+}
+
+/// A line that is given back is not given away before all CPUs have passed: one of them may still
+/// mask it for its last holder.
+#[test]
+fn a_line_is_given_away_again_after_a_grace_period() {
+    let mut s = Scene::new(2);
+    let (irq, next) = (handler(&mut s, LINE), s.w.make(0, ObjType::IrqHandler, 0));
+    s.delete(irq);
+    let epoch = s.w.k.cpus.epoch.now();
+    allow(&mut s, next, LINE, 0).expect("the line is free");
+    assert!(s.w.k.cpus.epoch.now() >= epoch + 2, "no CPU uses it for the last holder");
+}
+
 #[test]
 fn ports_are_read_and_written_within_their_range() {
     let mut s = Scene::new(1);

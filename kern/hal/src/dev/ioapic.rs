@@ -32,12 +32,16 @@ const WINDOW: u64 = 0x10;
 const VERSION: u32 = 1;
 const FIRST_LINE: u32 = 0x10;
 
-/// Bits of a line's first word.
+/// Bits of a line's first word, and all that it has.
+const VECTOR: u32 = 0xff;
 const IS_LOW: u32 = 1 << 13;
 const IS_LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
-/// The destination is the topmost byte of the second word.
+const FIRST_WORD: u32 = (1 << 17) - 1;
+/// The destination is the topmost byte of the second word; in memory, of the first one.
 const DESTINATION_SHIFT: u32 = 24;
+/// In memory: the line is not masked.
+const OPEN: u32 = 1 << 20;
 
 /// One controller.
 struct IoApic {
@@ -52,7 +56,8 @@ struct Registers(u64);
 
 static ALL: Once<heapless::Vec<IoApic, MOST>> = Once::new();
 
-/// The first word of each line without the mask; 0: it goes nowhere. Under the controller's lock.
+/// The first word of each line without the mask, its destination, and [`OPEN`]; 0: it goes nowhere.
+/// Changed under the controller's lock. A CPU that only looks reads what was true a moment ago.
 static WORDS: [AtomicU32; LINES_MAX] = [const { AtomicU32::new(0) }; LINES_MAX];
 
 /// Returns what is kept of a line that a controller has.
@@ -80,10 +85,12 @@ impl Registers {
         }
     }
 
-    /// Writes the first word of the line with this index, masked or not.
-    fn set(&mut self, index: u32, line: u32, mask: u32) {
+    /// Keeps a line's word, and writes its part in the register of the line with this index.
+    fn set(&mut self, index: u32, line: u32, kept: u32) {
+        word(line).store(kept, Relaxed);
+        let mask = if kept & OPEN == 0 { MASKED } else { 0 };
         // SAFETY: masked, or to a vector of devices, all of which have handlers.
-        unsafe { self.write(FIRST_LINE + 2 * index, word(line).load(Relaxed) | mask) }
+        unsafe { self.write(FIRST_LINE + 2 * index, kept & FIRST_WORD | mask) }
     }
 }
 
@@ -94,7 +101,7 @@ pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
         let mut registers = Registers(kernel::map_device(address, 0x1000, kernel::DEVICE)?);
         let count = ((registers.read(VERSION) >> 16) & 0xff) + 1;
         let count = count.min((LINES_MAX as u32).saturating_sub(first));
-        (0..count).for_each(|index| registers.set(index, first + index, MASKED));
+        (0..count).for_each(|index| registers.set(index, first + index, 0));
         // More than there is room for are left as firmware left them, and nobody gets their lines.
         let _ = all.push(IoApic { first, count, registers: TicketMutex::new(registers) });
     }
@@ -102,16 +109,15 @@ pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Calls `then` with the registers of the controller that has a line, and the line's index there.
-fn with<R>(line: u32, then: impl FnOnce(&mut Registers, u32) -> R) -> Option<R> {
+/// Returns the controller that has a line.
+fn of(line: u32) -> Option<&'static IoApic> {
     let mut all = ALL.get()?.iter();
-    let apic = all.find(|apic| line.checked_sub(apic.first).is_some_and(|index| index < apic.count))?;
-    Some(then(&mut apic.registers.lock(), line - apic.first))
+    all.find(|apic| line.checked_sub(apic.first).is_some_and(|index| index < apic.count))
 }
 
 /// Returns whether a controller has a line.
 pub fn has(line: u32) -> bool {
-    with(line, |_, _| ()).is_some()
+    of(line).is_some()
 }
 
 /// Masks a line, and says where it goes: see [`kern_base::machine::Machine::route_line`].
@@ -122,35 +128,59 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
             // A controller knows eight bits of an APIC's number.
             let apic = percpu::of(cpu).and_then(|cpu| u8::try_from(cpu.apic_id).ok());
             let Some(apic) = apic.filter(|apic| *apic != u8::MAX) else { return false };
-            Some((apic, FIRST_DEVICE + place))
+            Some((u32::from(apic) << DESTINATION_SHIFT, FIRST_DEVICE + place))
         }
     };
-    with(line.number, |registers, index| {
-        let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
-        let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
-        word(line.number).store(0, Relaxed);
-        // SAFETY: the line is masked. How it signals is set all the same: some controllers forget a
-        // level that rises before.
-        unsafe { registers.write(FIRST_LINE + 2 * index, MASKED | level | low) };
-        let Some((apic, vector)) = target else { return };
+    let Some(apic) = of(line.number) else { return false };
+    let (mut registers, index) = (apic.registers.lock(), line.number - apic.first);
+    let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
+    let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
+    // An interrupt of its level that a CPU has not acknowledged yet would leave the line deaf, since
+    // that CPU acknowledges the earlier vector. A line that signals by a change forgets it.
+    registers.set(index, line.number, 0);
+    // SAFETY: the line is masked. How it signals is set all the same: some controllers forget a level
+    // that rises before.
+    unsafe { registers.write(FIRST_LINE + 2 * index, MASKED | level | low) };
+    if let Some((destination, vector)) = target {
         // SAFETY: the line is masked.
-        unsafe { registers.write(FIRST_LINE + 2 * index + 1, u32::from(apic) << DESTINATION_SHIFT) };
-        word(line.number).store(u32::from(vector) | level | low, Relaxed);
-        registers.set(index, line.number, MASKED);
-    })
-    .is_some()
+        unsafe { registers.write(FIRST_LINE + 2 * index + 1, destination) };
+        registers.set(index, line.number, destination | u32::from(vector) | level | low);
+    }
+    true
 }
 
 /// Lets the next interrupt of a line come, if it goes somewhere.
 pub fn open(line: u32) {
-    with(line, |registers, index| {
-        if word(line).load(Relaxed) != 0 {
-            registers.set(index, line, 0);
-        }
-    });
+    change(line, |kept| if kept == 0 { 0 } else { kept | OPEN });
 }
 
 /// Masks a line.
 pub fn mask(line: u32) {
-    with(line, |registers, index| registers.set(index, line, MASKED));
+    change(line, |kept| kept & !OPEN);
+}
+
+/// Changes what is kept of a line, and its register, unless nothing changes.
+fn change(line: u32, to: impl Fn(u32) -> u32) {
+    let is_same = |kept: u32| to(kept) == kept;
+    if is_same(word(line).load(Relaxed)) {
+        return;
+    }
+    let Some(apic) = of(line) else { return };
+    let mut registers = apic.registers.lock();
+    let kept = word(line).load(Relaxed);
+    if !is_same(kept) {
+        registers.set(line - apic.first, line, to(kept));
+    }
+}
+
+/// Masks all lines that interrupt the CPU with this APIC at a place of its table.
+#[cold]
+pub fn mask_place(apic_id: u32, place: u8) {
+    let goes_there =
+        |kept: u32| kept & VECTOR == u32::from(FIRST_DEVICE + place) && kept >> DESTINATION_SHIFT == apic_id;
+    for (line, kept) in (0..).zip(&WORDS) {
+        if goes_there(kept.load(Relaxed)) {
+            mask(line);
+        }
+    }
 }

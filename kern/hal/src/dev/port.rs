@@ -10,9 +10,10 @@ use x86_64::structures::port::PortRead;
 const KERNELS: [RangeInclusive<u16>; 7] =
     [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x3f8..=0x3ff, 0x8900..=0x8900];
 
-/// Returns whether the kernel uses a port itself.
-pub fn is_kernels(port: u16) -> bool {
-    KERNELS.iter().any(|range| range.contains(&port))
+/// Returns the first port of a range that the kernel uses itself.
+pub fn first_of_kernel(first: u16, last: u16) -> Option<u16> {
+    let used = KERNELS.iter().filter(|range| *range.start() <= last && first <= *range.end());
+    used.map(|range| first.max(*range.start())).min()
 }
 
 /// Reads 1, 2 or 4 bytes of a port for a program that may.

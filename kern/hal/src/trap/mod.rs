@@ -37,13 +37,14 @@ pub const MACHINE_CHECK: u8 = 18;
 pub const FIRST_INTERRUPT: u8 = 32;
 
 /// Another CPU wrote to this one's mailbox.
-pub const WAKE: u8 = 0x20;
+pub const WAKE: u8 = 0x70;
 /// The local APIC's timer. It comes before mail if both wait, so that work that goes on by mail
 /// delays no deadline.
-pub const TIMER: u8 = 0x21;
+pub const TIMER: u8 = 0x71;
 /// The local APIC found an error.
-pub const APIC_ERROR: u8 = 0x22;
-/// The vectors of devices' interrupts: one for each place in a CPU's table.
+pub const APIC_ERROR: u8 = 0x72;
+/// The vectors of devices' interrupts: one for each place in a CPU's table. They come after mail and
+/// timer if both wait, and keep neither out while they are served.
 pub const FIRST_DEVICE: u8 = 0x30;
 const DEVICES_END: u8 = FIRST_DEVICE + abi::devices::CPU_LINES as u8;
 /// The local APIC took an interrupt back.

@@ -208,17 +208,26 @@ impl Machine for Fake {
         hardware.in_service -= 1;
     }
 
-    fn uses_port(&self, port: u16) -> bool {
-        OWN_PORTS.contains(&port)
+    fn mask_place(&self, place: u8) {
+        let here = self.here();
+        for line in self.hardware().lines.values_mut() {
+            if line.to.is_some_and(|to| to.place == place && to.cpu.index() == here) {
+                line.is_open = false;
+            }
+        }
+    }
+
+    fn used_port(&self, first: u16, last: u16) -> Option<u16> {
+        OWN_PORTS.clone().find(|port| (first..=last).contains(port))
     }
 
     fn read_port(&self, port: u16, bytes: u8) -> u32 {
-        assert!(!self.uses_port(port), "port {port:#x} is the kernel's");
+        assert!(!OWN_PORTS.contains(&port), "port {port:#x} is the kernel's");
         u32::from(port) << 8 | u32::from(bytes)
     }
 
     fn write_port(&self, port: u16, bytes: u8, value: u32) {
-        assert!(!self.uses_port(port), "port {port:#x} is the kernel's");
+        assert!(!OWN_PORTS.contains(&port), "port {port:#x} is the kernel's");
         self.hardware().written.push((port, bytes, value));
     }
 

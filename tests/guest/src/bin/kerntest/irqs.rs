@@ -141,6 +141,13 @@ fn a_timer_interrupts_every_cpu(lab: &mut Lab<'_>) -> Outcome {
                 expect_eq!(came(&note), Ok(BIT), "turn {turn} on CPU {cpu}, level {level}");
                 timer.stop();
             }
+            // The short way: a wait without a deadline.
+            for _ in 0..3 {
+                next(&irq)?;
+                timer.start(level);
+                expect_eq!(note.wait(), Ok(BIT), "without a deadline, on CPU {cpu}, level {level}");
+                timer.stop();
+            }
             irq.unbind(&own::sched_control())?;
         }
         own::cnode().delete(irq.cap())?;

@@ -36,7 +36,7 @@ impl Pick<'_> {
                 let has_none = |model: &model::Model, it| model.io_port(it).count == 0;
                 let ports = self.cap_where(ObjType::IoPort, has_none);
                 let first = self.dice.of(&[0x60, 0x60, 0x60, 0x60, 0x6f, 0x72, 0xfff8, 0x1_0000]);
-                [machine, ports, first, self.dice.of(&[4, 4, 4, 8, 8, 9, 0, 257]), 0, 0]
+                [machine, ports, first, self.dice.of(&[4, 4, 4, 8, 8, 9, 0, 0x1_0001]), 0, 0]
             }
             Op::PortRead | Op::PortWrite => {
                 let has_some = |model: &model::Model, it| model.io_port(it).count != 0;
