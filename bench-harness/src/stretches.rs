@@ -335,7 +335,7 @@ mod tests {
             {"kind":"op","number":36,"entries":5,"total":900,"longest":300,"spun":6,"longest_with_spinning":306},
             {"kind":"op","number":260,"entries":2,"total":800,"longest":500,"spun":0,"longest_with_spinning":500},
             {"kind":"op","number":250,"entries":1,"total":8,"longest":8,"spun":0,"longest_with_spinning":8},
-            {"kind":"vector","number":33,"entries":1,"total":40,"longest":40,"spun":0,"longest_with_spinning":40},
+            {"kind":"vector","number":113,"entries":1,"total":40,"longest":40,"spun":0,"longest_with_spinning":40},
             {"kind":"vector","number":14,"entries":1,"total":30,"longest":30,"spun":0,"longest_with_spinning":30},
             {"kind":"idle","entries":1,"total":20,"longest":20,"spun":0,"longest_with_spinning":20},
             {"kind":"fast","entries":1,"total":10,"longest":10,"spun":0,"longest_with_spinning":10}]}"#;

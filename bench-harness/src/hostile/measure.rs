@@ -200,7 +200,7 @@ pub mod tests {
         let text = format!(
             r#"{{"cpus":[{{"executed":9,"user":1,"spun":0,"windows":[{}]}}],"stretches":[
                 {{"kind":"op","number":15,"entries":2,"total":800,"longest":700,"spun":9000,"longest_with_spinning":9700}},
-                {{"kind":"vector","number":33,"entries":2,"total":800,"longest":750,"spun":0,"longest_with_spinning":750}}]}}"#,
+                {{"kind":"vector","number":113,"entries":2,"total":800,"longest":750,"spun":0,"longest_with_spinning":750}}]}}"#,
             windows.join(",")
         );
         let watched: Watched = serde_json::from_str(&text).expect("it parses");

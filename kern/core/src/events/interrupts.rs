@@ -61,8 +61,8 @@ impl<M: Machine> Events<'_, M> {
         self.hot.current.addr() == before || self.running().is_some_and(|sc| sc.state.has_budget())
     }
 
-    /// Returns until when this CPU rests from the device whose interrupt began at `began`, after all
-    /// others from which it rests.
+    /// Returns until when this CPU rests from the device whose interrupt began at `began`: after
+    /// all others from which it rests.
     fn rest_from(self, began: u64) -> u64 {
         let now = self.k.machine.now();
         let rest = self.time().end_of_rest(began, REST_FACTOR).saturating_sub(now);

@@ -21,7 +21,7 @@ use crate::scene::{GROUP, call};
 use crate::storm;
 use crate::world::check;
 use crate::world::machine::DEVICES;
-use crate::world::make::at;
+use crate::world::make::{CONTROL, at};
 use crate::world::{Regs, World};
 
 fn number(name: &str, normal: u64) -> u64 {
@@ -238,7 +238,8 @@ fn number_of_files() -> usize {
     number("FILES", 17) as usize
 }
 
-/// A space with device memory, large pages, code, and pages of pools of both sizes, in two places.
+/// A device's interrupt, and a space with device memory, large pages, code, and pages of pools of
+/// both sizes, in two places.
 fn devices_and_large_pages() -> World {
     let mut w = World::with_memory(2, 16 << 20);
     let space = w.make(0, ObjType::VSpace, 16);
@@ -259,6 +260,9 @@ fn devices_and_large_pages() -> World {
     let args = [abi::INIT_MACHINE.arg(), abi::INIT_UNTYPED.arg(), at(device), DEVICES, 12 | 2 << 8];
     w.must(0, Op::DeviceFrame, &args);
     map(&mut w, device, 0x7000_0000, 1);
+    let (irq, note) = (w.make(0, ObjType::IrqHandler, 0), w.make(0, ObjType::Notification, 0));
+    w.must(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), irq.arg(), 9, 0]);
+    w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), note.arg(), 1, 1]);
     let other = w.make(0, ObjType::Frame, 12);
     map(&mut w, other, 0x9000_0000, MAP_POOL | 1);
     for mode in [PageMode::Share, PageMode::Copy] {

@@ -135,11 +135,11 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
     let (mut registers, index) = (apic.registers.lock(), line.number - apic.first);
     let level = if u64::from(line.how) & LEVEL != 0 { IS_LEVEL } else { 0 };
     let low = if u64::from(line.how) & LOW != 0 { IS_LOW } else { 0 };
-    // An interrupt of its level that a CPU has not acknowledged yet would leave the line deaf, since
-    // that CPU acknowledges the earlier vector. A line that signals by a change forgets it.
+    // An interrupt of its level that a CPU has not acknowledged yet would leave the line deaf: that
+    // CPU acknowledges the earlier vector. A line that signals by a change forgets it.
     registers.set(index, line.number, 0);
-    // SAFETY: the line is masked. How it signals is set all the same: some controllers forget a level
-    // that rises before.
+    // SAFETY: the line is masked. How it signals is set all the same: some controllers forget a
+    // level that rises before.
     unsafe { registers.write(FIRST_LINE + 2 * index, MASKED | level | low) };
     if let Some((destination, vector)) = target {
         // SAFETY: the line is masked.

@@ -43,8 +43,8 @@ pub const WAKE: u8 = 0x70;
 pub const TIMER: u8 = 0x71;
 /// The local APIC found an error.
 pub const APIC_ERROR: u8 = 0x72;
-/// The vectors of devices' interrupts: one for each place in a CPU's table. They come after mail and
-/// timer if both wait, and keep neither out while they are served.
+/// The vectors of devices' interrupts: one for each place in a CPU's table. They come after mail
+/// and timer if both wait, and keep neither out while they are served.
 pub const FIRST_DEVICE: u8 = 0x30;
 const DEVICES_END: u8 = FIRST_DEVICE + abi::devices::CPU_LINES as u8;
 /// The local APIC took an interrupt back.
