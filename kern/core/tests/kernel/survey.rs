@@ -260,9 +260,6 @@ fn devices_and_large_pages() -> World {
     let args = [abi::INIT_MACHINE.arg(), abi::INIT_UNTYPED.arg(), at(device), DEVICES, 12 | 2 << 8];
     w.must(0, Op::DeviceFrame, &args);
     map(&mut w, device, 0x7000_0000, 1);
-    let (irq, note) = (w.make(0, ObjType::IrqHandler, 0), w.make(0, ObjType::Notification, 0));
-    w.must(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), irq.arg(), 9, 0]);
-    w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), note.arg(), 1, 1]);
     let other = w.make(0, ObjType::Frame, 12);
     map(&mut w, other, 0x9000_0000, MAP_POOL | 1);
     for mode in [PageMode::Share, PageMode::Copy] {
@@ -270,6 +267,9 @@ fn devices_and_large_pages() -> World {
         let target = 0x9100_0000 + 0x10_0000 * mode as u64;
         w.must(0, Op::PageTransfer, &[space.arg(), space.arg(), words, target, count]);
     }
+    let (irq, note) = (w.make(0, ObjType::IrqHandler, 0), w.make(0, ObjType::Notification, 0));
+    w.must(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), irq.arg(), 9, 0]);
+    w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), note.arg(), 1, 1]);
     w
 }
 
