@@ -187,6 +187,12 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::MachineDump, "in test builds"),
     (Op::MachineTrace, "in test builds"),
     (Op::MachineAttempt, "in test builds"),
+    (Op::IrqAllow, "the cast has no devices yet"),
+    (Op::IrqBind, "the cast has no devices yet"),
+    (Op::IrqAck, "the cast has no devices yet"),
+    (Op::PortAllow, "the cast has no devices yet"),
+    (Op::PortRead, "the cast has no devices yet"),
+    (Op::PortWrite, "the cast has no devices yet"),
 ];
 
 /// Operations that are refused in all states, unless another has gone before.
