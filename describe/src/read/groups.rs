@@ -48,16 +48,28 @@ fn rights(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> At<u32> {
         let fix = "write `rights = [\"send\"]`, or remove the member";
         entry.wrong(format!("{owner} may do nothing"), "an empty list", fix, problems);
     }
+    let rights = rights_among(&known, "in a group", entry, problems);
+    At::new(rights.0, entry.span.clone())
+}
+
+/// Reads a list of rights, each of which is among the known ones. `whereto` says what they are
+/// rights to.
+pub(super) fn rights_among(
+    known: &[(String, Rights)],
+    whereto: &str,
+    entry: &Entry<'_>,
+    problems: &mut Problems,
+) -> Rights {
     let mut rights = Rights::NONE;
     for word in entry.texts(problems) {
         match known.iter().find(|(name, _)| *name == word.value) {
             Some((_, right)) => rights = rights.union(*right),
             None => {
                 let fix = advice(&word.value, known.iter().map(|(name, _)| name.as_str()));
-                let title = format!("there is no right `{}` in a group", word.value);
+                let title = format!("there is no right `{}` {whereto}", word.value);
                 problems.push(Problem::new(word.span, title, "unknown right", fix));
             }
         }
     }
-    At::new(rights.0, entry.span.clone())
+    rights
 }

@@ -3,10 +3,10 @@
 use abi::{INIT_CNODE_SLOTS, MachineRights, PAGE_SIZE, Rights, machine_rights};
 use protocols::system::{SLOTS_MAX, SLOTS_MIN, STACK_PAGES_MAX, TASKS_MAX};
 
+use super::groups::rights_among;
 use super::time;
 use crate::keys;
-use crate::near::advice;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::system::Untyped;
 use crate::units::size_text;
 use crate::values::{At, Entry, Fields};
@@ -134,18 +134,7 @@ fn machine(entry: &Entry<'_>, problems: &mut Problems) -> Rights {
     let more = [("report", MachineRights::REPORT.rights()), ("grant", Rights::GRANT)];
     let more = more.map(|(name, right)| (name.to_owned(), right));
     let known: Vec<(String, Rights)> = named.chain(more).collect();
-    let mut rights = Rights::NONE;
-    for word in entry.texts(problems) {
-        match known.iter().find(|(name, _)| *name == word.value) {
-            Some((_, right)) => rights = rights.union(*right),
-            None => {
-                let fix = advice(&word.value, known.iter().map(|(name, _)| name.as_str()));
-                let title = format!("there is no right `{}` to the machine", word.value);
-                problems.push(Problem::new(word.span, title, "unknown right", fix));
-            }
-        }
-    }
-    rights
+    rights_among(&known, "to the machine", entry, problems)
 }
 
 /// Reads the names that a process looks up.
