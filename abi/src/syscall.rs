@@ -799,9 +799,10 @@ operations! { ($)
     }
     /// Ends all tasks of a process, on all CPUs. Tasks that wait for an answer of theirs wake with
     /// Dead. The process leaves all groups, its tasks are not exposed any more in the groups that
-    /// its CSpace names, and it gives its CSpace and address space back. A task that kills its own
-    /// process keeps these until the process is deleted. Killing a dead process is no error: it
-    /// completes an unfinished kill.
+    /// its CSpace names, and it gives its CSpace and address space back. A process that one of its
+    /// own tasks kills keeps its CSpace and address space, and its dead tasks stay exposed, until
+    /// another process kills it, too. Killing a dead process is no error: it completes an
+    /// unfinished kill.
     ///
     /// In: rdi = Process.
     /// Rights: DESTROY.

@@ -187,7 +187,6 @@ impl Model {
     pub fn process_kill(&mut self, me: Id, args: &Args) -> Result {
         let process = self.find(me, args.cap(0), ObjType::Process, process_rights::DESTROY)?.object;
         if process == self.process_of(me) {
-            self.withdraw_tasks(me, process);
             self.leave_groups(process);
             self.objects[process.0].dying = true;
             for task in self.process(process).tasks.clone().into_iter().flatten() {

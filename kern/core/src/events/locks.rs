@@ -30,6 +30,14 @@
 //! begins before its block follows the way. So of the waits that close a cycle, the last one to
 //! begin finds it.
 //!
+//! # Dead owners
+//! A task's id leads nowhere but through its exposure. So where no exposure has the owner, it is
+//! dead, or somebody has withdrawn it while it lives, which is said of it: it has left. What ends a
+//! task takes its exposures only when the task is dead, and so has stopped: the kill of a process
+//! ([`crate::life::kill`]), the deletion of a last capability that is an exposure, and the revoke
+//! of the memory of which the task was made ([`crate::life::reclaim`]). So whoever learns that an
+//! owner is dead may take its lock.
+//!
 //! # References
 //! A block under way names a Frame and a task ([`Request::Lock`]). Each entry that sends it, first
 //! or further, looks whether both are alive, so it arrives before their memory is used again. A
@@ -226,7 +234,11 @@ impl<'k, M: Machine> Events<'k, M> {
         // Otherwise the index leads to the owner only from the owner's CPU.
         refuse_if(group.group.get().is_per_cpu(self.pin(), word.index()), Refusal::argument(3))?;
         let dest = self.caps().task_in(group, word.index());
-        let dest = dest.map_err(|_| owner_died(TaskId::NONE))?;
+        let dest = dest.map_err(|_| match group.group.get().header.has_flag(FLAG_DYING) {
+            // The end of the group has taken the exposure, whatever its task does.
+            true => Error::Dying.into(),
+            false => owner_died(TaskId::NONE),
+        })?;
         let owner = dest.task;
         let is_owner = word.names(owner.get().id()) && !owner.get().header.has_flag(FLAG_DEAD);
         refuse_if(!is_owner, owner_died(TaskId::NONE))?;

@@ -1,10 +1,14 @@
-//! Kills a process: its tasks, their exposures, then its memberships in groups.
+//! Kills a process: its tasks, then its memberships in groups and its tasks' exposures.
+//!
+//! A task's exposures go when it is dead: while it may run, they say that it may have locks
+//! ([`crate::events::locks`]).
 //!
 //! Tasks end as by TaskKill, each on its home CPU, and the tasks that wait for them wake with an
 //! error. If the process is not the caller's own, all its tasks are dead when the system call
 //! returns. A kill of the caller's own process completes asynchronously: the caller sends KILL to
 //! the other tasks and dies last, as when a process faults without a handler
-//! ([`crate::life::control`]). Until then nothing can stop it.
+//! ([`crate::life::control`]). Until then nothing can stop it. The dead tasks stay exposed, until
+//! another process kills the dead one, too.
 //!
 //! The audit records a kill when it begins, with the task that begins it. It does not record the
 //! tasks that continue it.
@@ -44,7 +48,7 @@ impl<'k, M: Machine> Life<'k, M> {
         )?;
         self.end_with_first(process);
         if process == me.process(self.pin()) {
-            return self.kill_own(me);
+            return Ok(self.kill_own(me));
         }
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
@@ -56,13 +60,12 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Kills the caller's own process. The caller dies last.
-    fn kill_own(self, me: OpenTask<'k>) -> Result<Answer> {
-        self.withdraw_tasks(me, me.process(self.pin()))?;
+    fn kill_own(self, me: OpenTask<'k>) -> Answer {
         self.mark_dying(me, &me.process(self.pin()).get().header);
         self.time().leave_rest(me);
         me.enter(State::Faulted);
         self.work_without_time(|| _ = self.time().stop_current(), || self.begin_teardown(me));
-        Ok(Answer::Settled)
+        Answer::Settled
     }
 
     /// Lets the next look at the groups of a process's CSpace begin with the first slot, and look
@@ -72,8 +75,8 @@ impl<'k, M: Machine> Life<'k, M> {
         process.get().left.store(0, Relaxed);
     }
 
-    /// Withdraws a process's tasks from the groups that its CSpace names. Other CPUs may do the
-    /// same at the same time, or begin again.
+    /// Withdraws a process's tasks, which are dead, from the groups that its CSpace names. Other
+    /// CPUs may do the same at the same time, or begin again.
     /// Errors: [`Refusal::More`] when the entry has no work left.
     fn withdraw_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         // Without a CSpace the process has no group.
@@ -108,6 +111,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
     /// group with 65,535 exposures, so each kill looks at a group's exposures once. `at` says how
     /// far it is.
+    // Its registers would be spilled in each turn of the loop over the slots.
+    #[inline(never)]
     fn withdraw_from(
         self,
         me: OpenTask<'k>,
@@ -127,16 +132,9 @@ impl<'k, M: Machine> Life<'k, M> {
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
             if task.is_some_and(|task| task.get().of_process() == process.get().header.identity()) {
                 self.afford(DELETE_WORK)?;
-                match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
-                    // This is the last capability of the calling task, which cannot end during its
-                    // own system call.
-                    Err(Refusal::Error { error: Error::InUse, .. }) => {}
-                    done => {
-                        done?;
-                        let (header, at) = (&group.get().header, index as u64);
-                        self.security().audit_object(AuditEvent::Withdraw, Op::ProcessKill, header, at);
-                    }
-                }
+                self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+                let (header, at) = (&group.get().header, index as u64);
+                self.security().audit_object(AuditEvent::Withdraw, Op::ProcessKill, header, at);
             }
             let next = *at & !0xffff_ffff | (index as u64 + 1);
             note_left(process.get(), at, next)?;

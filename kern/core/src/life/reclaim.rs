@@ -145,14 +145,41 @@ impl<'k, M: Machine> Life<'k, M> {
                 return Ok(());
             }
             let Some(leaf) = self.leaf_below(slot, from) else { return Ok(()) };
-            from = leaf.get().prev.get(self.pin());
             found.set(true);
             let its = leaf.get().word.load(self.pin());
+            if let Some(task) = its.get::<Task>().filter(|task| self.ends_first(me, word, *task)) {
+                self.end_first(me, task, root)?;
+                from = Some(leaf);
+                continue;
+            }
+            from = leaf.get().prev.get(self.pin());
             if let Some(object) = header_of(its) {
                 self.empty_locked(me, leaf, (its, object), pins, root)?;
             }
             self.bound_work();
         }
+    }
+
+    /// Returns whether a revoke of a slot with the word `top` has to end a task before it takes the
+    /// first of the task's capabilities: it takes all of them, and some may be exposures. As long as
+    /// the task may run, these say that it may have [locks](crate::events::locks).
+    fn ends_first(self, me: OpenTask<'k>, top: RawWord<'k>, task: Ref<'k, Task>) -> bool {
+        let header = &task.get().header;
+        // Below a task's own capability are only some of its capabilities. Everywhere else, memory
+        // is revoked of which the task was made.
+        let takes_all = top.get::<Task>().is_none() && task != me.object();
+        takes_all && header.refs() > 1 && !header.has_flag(FLAG_DEAD)
+    }
+
+    /// Ends a task, and leaves all its capabilities where they are.
+    fn end_first(self, me: OpenTask<'k>, task: Ref<'k, Task>, root: RootGuard<'k>) -> Result<()> {
+        self.afford(END_WORK)?;
+        self.mark_dying(me, &task.get().header);
+        drop(root);
+        self.security().note_actor();
+        self.end_task(me, task)?;
+        self.bound_work();
+        Ok(())
     }
 
     /// Returns a slot that was derived from this one, directly or not, and from which nothing is

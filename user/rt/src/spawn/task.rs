@@ -117,6 +117,12 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
 /// Taking memory back that a task of the own process stands on, while it may still run, would end
 /// the whole process by a fault: end such tasks first.
 pub fn end(task: &Task) -> Result<()> {
+    // The revoke takes its exposures, and from then on others may take its locks.
+    match task.kill_and_wait() {
+        // It is dead, or was never configured, or its capability is gone.
+        Ok(()) | Err(Refusal { error: Error::BadState | Error::NoCapability, .. }) => {}
+        Err(refusal) => return Err(refusal),
+    }
     own::cnode().revoke(task.cap())?;
     own::cnode().delete(task.cap())
 }

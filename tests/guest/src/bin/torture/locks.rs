@@ -85,11 +85,8 @@ impl Worker {
 
     fn leave(&self, number: usize) {
         let holder = &self.board.holders[number];
-        match holder.compare_exchange(self.holder(), 0, SeqCst, SeqCst) {
-            Ok(_) => {}
-            // It had the lock until its space ended, and ran for a moment longer.
-            Err(other) if other != 0 && self.has_died(other) => {}
-            Err(other) => self.two_have_it(number, other),
+        if let Err(other) = holder.compare_exchange(self.holder(), 0, SeqCst, SeqCst) {
+            self.two_have_it(number, other);
         }
     }
 

@@ -294,7 +294,7 @@ impl Actor {
         let is_peer = |actor: &usize| house_of(*actor) != house_of(self.me);
         for actor in (0..ACTORS).filter(is_peer) {
             self.board.doom_perhaps(self.killer, actor);
-            self.board.doom(self.killer, actor, Doom::Ended);
+            self.board.doom(self.killer, actor, Doom::Killed);
         }
         self.about(Doing::Kill, self.me);
         if let Err(refusal) = Process::at(PEER_PROCESS).kill() {

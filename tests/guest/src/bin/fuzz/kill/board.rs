@@ -97,7 +97,7 @@ pub enum Doom {
     /// It may end with its process.
     Perhaps,
     Killed,
-    /// Its exposures may go before it is dead.
+    /// Its capabilities, and so its exposures, are revoked before it is dead.
     Ended,
 }
 
@@ -219,7 +219,7 @@ impl Board {
     pub fn doom_perhaps(&self, killer: usize, actor: usize) {
         if actor == 0 && self.killers[killer].get(Killer::Plays) & plays::FAULTS != 0 {
             let wards = (0..ACTORS).filter(|it| house_of(*it) == 0);
-            wards.for_each(|it| self.doom(killer, it, Doom::Ended));
+            wards.for_each(|it| self.doom(killer, it, Doom::Perhaps));
         }
         self.doom(killer, actor, Doom::Perhaps);
     }

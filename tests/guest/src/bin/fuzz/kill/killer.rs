@@ -10,7 +10,7 @@ use guest_tests::run::Run as _;
 use user_rt::arch;
 use user_rt::boot;
 use user_rt::cap::{Handle, Notification, Task, VSpace};
-use user_rt::spawn::end;
+use user_rt::spawn::own;
 use user_rt::{Refusal, report};
 
 use abi::Error;
@@ -157,8 +157,7 @@ impl Storm<'_> {
         }
         // A fault that no task handles ends the faulting task's process.
         self.board.doom_perhaps(self.me, actor);
-        let is_exposed_to_its_end = how == Total::Kills;
-        self.board.doom(self.me, actor, if is_exposed_to_its_end { Doom::Killed } else { Doom::Ended });
+        self.board.doom(self.me, actor, Doom::Killed);
         if self.board.actors[self.me][actor].get(Of::Done) == 0 {
             self.board.add(Total::Kills, 1);
             if how != Total::Kills {
@@ -180,8 +179,10 @@ impl Storm<'_> {
         }
         self.note_kill(actor, Total::Kills);
         if way < 35 {
+            // Not by `spawn::end`, which kills it first.
             self.board.doom(self.me, actor, Doom::Ended);
-            return Ok(end(task)?);
+            own::cnode().revoke(task.cap())?;
+            return Ok(own::cnode().delete(task.cap())?);
         }
         self.unless_dead(task.kill())
     }
