@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! target/boot/aurora            kernel with symbols; aurora-<variant> for each other build of it
-//! target/boot/boot.tar          boot archive (init first)
+//! target/boot/boot.tar          boot archive (init first; the systems behind the programs)
 //! target/boot/boot.json         its programs in order, and where their symbols are
 //! target/boot/libaurora_plugin.so, libaurora_gather.so
 //! target/run/<label>/           serial.txt, log.bin, qemu.txt of the last run of that label
@@ -39,17 +39,24 @@ pub struct Program {
 pub struct Artifacts {
     boot: PathBuf,
     runs: PathBuf,
+    /// The boot archive, if it is another than the built one.
+    archive: Option<PathBuf>,
 }
 
 impl Artifacts {
     pub fn new(boot: &Path) -> Artifacts {
         let runs = boot.parent().unwrap_or(Path::new(".")).join("run");
-        Artifacts { boot: boot.to_owned(), runs }
+        Artifacts { boot: boot.to_owned(), runs, archive: None }
     }
 
     /// Returns artifacts whose runs write their output below `runs`.
     pub fn with_runs(&self, runs: &Path) -> Artifacts {
         Artifacts { runs: runs.to_owned(), ..self.clone() }
+    }
+
+    /// Returns artifacts with another boot archive, which has the same programs.
+    pub fn with_archive(&self, archive: PathBuf) -> Artifacts {
+        Artifacts { archive: Some(archive), ..self.clone() }
     }
 
     pub fn boot_dir(&self) -> &Path {
@@ -85,7 +92,7 @@ impl Artifacts {
     }
 
     pub fn archive(&self) -> Result<PathBuf> {
-        self.built("boot.tar")
+        self.archive.clone().map_or_else(|| self.built("boot.tar"), Ok)
     }
 
     pub fn plugin(&self) -> Result<PathBuf> {

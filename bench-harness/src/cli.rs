@@ -212,7 +212,7 @@ struct RunArgs {
     /// Print QEMU's command line instead of starting it
     #[arg(long)]
     print: bool,
-    /// Words for the kernel's command line
+    /// The system to run, by name or file (`….toml`), and words for the kernel's command line
     words: Vec<String>,
 }
 
@@ -344,6 +344,9 @@ struct PackArgs {
     /// Where the programs were built
     #[arg(long, value_name = "DIR")]
     programs: PathBuf,
+    /// Directory with the descriptions of systems
+    #[arg(long, value_name = "DIR", default_value = "systems")]
+    systems: PathBuf,
     /// Packages whose binaries go in
     #[arg(required = true)]
     packages: Vec<String>,
@@ -438,7 +441,7 @@ pub fn main() -> Result<()> {
         Command::Count(wanted) => count::command(&wanted),
         Command::Figures(args) => figures::command::run(&args),
         Command::Pack(args) => {
-            let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages)?;
+            let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages, &args.systems)?;
             let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
             eprintln!("{}: {}", common.boot_dir.join("boot.tar").display(), names.join(", "));
             Ok(())
@@ -527,11 +530,13 @@ impl TestArgs {
 }
 
 fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
-    words_stand_once(&args.words.join(" "))?;
+    let (artifacts, words) = systems::named(&lab.artifacts, &args.words)?;
+    let lab = &Lab { artifacts, ..lab.beside() };
+    words_stand_once(&words.join(" "))?;
     let job = Job {
         label: "run".to_owned(),
         variant: args.variant.clone(),
-        command_line: args.words.join(" "),
+        command_line: words.join(" "),
         mode: args.mode,
         cpus: args.cpus,
         counted: args.counted.clone(),

@@ -11,6 +11,7 @@ use anyhow::Result;
 use crate::artifacts::Artifacts;
 use crate::lanes;
 use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mode, Plugin, Qemu};
+use crate::pack;
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
@@ -56,16 +57,16 @@ impl Job {
 }
 
 /// Refuses a command line with a word that no program reads, with a value that the word does not
-/// take, or with a program that does not exist.
+/// take, or with a system that the boot archive does not have.
 pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> {
     options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()))?;
     let Some(wanted) = options::value(command_line, "run") else { return Ok(()) };
-    let programs = artifacts.programs()?;
-    if programs.iter().any(|program| program.name == options::program_of(wanted)) {
+    let systems = pack::systems_of(artifacts)?;
+    if systems.iter().any(|system| system == wanted) {
         return Ok(());
     }
-    let there: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
-    let text = format!("run={wanted}: no such program in the boot archive; there are {}", there.join(", "));
+    let there = systems.join(", ");
+    let text = format!("run={wanted}: no such system in the boot archive; there are {there}");
     Err(Trouble::Usage(text).into())
 }
 

@@ -1,23 +1,32 @@
-//! The boot archive: one ustar file with `init` first, then the other programs, by name.
+//! The boot archive: one ustar file with `init` first, then the other programs, by name, then the
+//! compiled descriptions of systems (`systems/NAME`).
 //!
 //! The archive's programs have no debug information, which the guest does not use and which would
 //! take its memory. A list beside the archive names the complete files. The archive has no times
 //! and no owners, so equal programs give an equal archive.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
+use describe::System;
 use object::build::elf::{Builder, SectionData};
 
 use crate::artifacts::{Artifacts, Program};
 use crate::files;
+use crate::systems;
 
 /// The program that the kernel starts.
 const FIRST: &str = "init";
 
-/// Packs every binary of `packages`, as built into `dir`.
-pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String]) -> Result<Vec<Program>> {
+/// Where in the archive the systems are.
+const SYSTEMS: &str = "systems";
+
+/// Packs every binary of `packages`, as built into `dir`, and every system whose programs are among
+/// them.
+pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String], systems: &Path) -> Result<Vec<Program>> {
     let programs = order(binaries(packages)?, dir)?;
     let path = artifacts.boot_dir().join("boot.tar");
     let mut archive = tar::Builder::new(Vec::new());
@@ -26,10 +35,61 @@ pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String]) -> Result<Ve
             .with_context(|| format!("{} has not been built: run `./justw build`", program.elf.display()))?;
         append(&mut archive, &program.name, &strip(&elf).with_context(|| program.name.clone())?)?;
     }
+    for system in systems::all(systems)? {
+        if missing(&system, &programs).is_none() {
+            append_system(&mut archive, &system)?;
+        }
+    }
     files::write(&path, archive.into_inner().context("packing the programs")?)?;
     let list = serde_json::to_string_pretty(&programs)?;
     files::write(&artifacts.manifest_path(), list + "\n")?;
     Ok(programs)
+}
+
+/// Returns a program of a system that is not among these.
+fn missing<'a>(system: &'a System, programs: &[Program]) -> Option<&'a str> {
+    let names = system.processes.iter().map(|process| process.program.as_str());
+    names.into_iter().find(|name| !programs.iter().any(|program| program.name == *name))
+}
+
+fn append_system(archive: &mut tar::Builder<Vec<u8>>, system: &System) -> Result<()> {
+    append(archive, &format!("{SYSTEMS}/{}", system.name), &describe::compile(system))
+}
+
+/// Writes a copy of the boot archive which has this system, too, in place of one of its name.
+/// Returns artifacts with that archive.
+pub fn with_system(artifacts: &Artifacts, system: &System) -> Result<Artifacts> {
+    let from = artifacts.archive()?;
+    let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+    let mut archive = tar::Builder::new(Vec::new());
+    for entry in tar::Archive::new(bytes.as_slice()).entries()? {
+        let mut entry = entry?;
+        let name = entry.path()?.to_string_lossy().into_owned();
+        if name != format!("{SYSTEMS}/{}", system.name) {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            append(&mut archive, &name, &content)?;
+        }
+    }
+    append_system(&mut archive, system)?;
+    let path = artifacts.boot_dir().join(format!("boot-{}.tar", system.name));
+    files::write(&path, archive.into_inner().context("packing a system")?)?;
+    Ok(artifacts.with_archive(path))
+}
+
+/// Returns the names of the systems in the boot archive, in order.
+pub fn systems_of(artifacts: &Artifacts) -> Result<Vec<String>> {
+    let path = artifacts.archive()?;
+    let file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut names = Vec::new();
+    for entry in tar::Archive::new(file).entries_with_seek()? {
+        let entry = entry?;
+        let path = entry.path()?;
+        if let Ok(name) = path.strip_prefix(SYSTEMS) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Returns the names of the binaries of these packages of the workspace.

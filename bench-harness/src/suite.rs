@@ -82,6 +82,8 @@ pub enum Step {
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers
     /// that are killed
     Paging,
+    /// Systems of several processes: servers that end in every way and come back, sixty processes
+    Systems,
     /// A scheduling policy at work: deadlines, equal shares, balancing; and it is killed
     Scheduling,
     /// Short torture runs; and one of a kernel that forgets to flush, which is caught
@@ -104,8 +106,8 @@ pub enum Step {
 
 /// Time limit of one boot with kernel tests.
 pub const GUEST_LIMIT: Duration = Duration::from_secs(300);
-/// Time limit of one boot with the pager's scenarios.
-const PAGING_LIMIT: Duration = Duration::from_secs(120);
+/// Time limit of one boot of a system of several processes.
+const SYSTEM_LIMIT: Duration = Duration::from_secs(120);
 const BOCHS_LIMIT: Duration = Duration::from_secs(300);
 /// Messages of a stress run in the suite.
 const STRESS_MESSAGES: u64 = 20_000;
@@ -331,6 +333,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Trace => tracetest::run(lab),
         Step::Stress => stress_runs(lab),
         Step::Paging => paging_runs(lab),
+        Step::Systems => system_runs(lab),
         Step::Scheduling => scheduling_runs(lab),
         Step::Torture => torture_runs(lab),
         Step::Fuzz => fuzz_runs(lab),
@@ -496,18 +499,32 @@ fn bad_end(session: &Session, tally: Tally) -> Option<String> {
 fn paging_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for cpus in CPUS {
-        let job = Job {
-            label: format!("paging-{cpus}"),
-            variant: String::new(),
-            command_line: "run=paging".to_owned(),
-            mode: Mode::Tcg,
-            cpus,
-            counted: None,
-            limit: PAGING_LIMIT,
-        };
-        sum += judge(lab, &lab.run(&job)?);
+        sum += judge(lab, &lab.run(&system_job("paging", Mode::Tcg, cpus))?);
     }
     Ok(sum)
+}
+
+/// Runs systems of several processes, on each number of CPUs.
+fn system_runs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for system in ["supervision", "sixty"] {
+        for (mode, cpus) in CPUS.map(|cpus| (Mode::Tcg, cpus)).into_iter().chain([(Mode::Icount, 2)]) {
+            sum += judge(lab, &lab.run(&system_job(system, mode, cpus))?);
+        }
+    }
+    Ok(sum)
+}
+
+fn system_job(system: &str, mode: Mode, cpus: u32) -> Job {
+    Job {
+        label: format!("{system}-{mode}-{cpus}"),
+        variant: String::new(),
+        command_line: format!("run={system}"),
+        mode,
+        cpus,
+        counted: None,
+        limit: SYSTEM_LIMIT,
+    }
 }
 
 /// Runs the kernel tests of the snapshot that a kernel writes of its state. Then runs the games of

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use abi::options;
 use abi::time::WHOLE_CPU;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,6 +13,7 @@ use describe::system::{Cpus, Process, Untyped};
 
 use crate::artifacts::Artifacts;
 use crate::files;
+use crate::pack;
 use crate::trouble::Trouble;
 
 pub const EXAMPLES: &str = "\
@@ -120,6 +122,30 @@ fn find(dir: &Path, name: &str, programs: Option<&[String]>) -> Result<System> {
         return Err(Trouble::Usage(text).into());
     }
     load(&path_of(dir, name), programs)
+}
+
+/// Reads all systems of a directory.
+pub fn all(dir: &Path) -> Result<Vec<System>> {
+    names(dir)?.iter().map(|name| load(&path_of(dir, name), None)).collect()
+}
+
+/// Returns the words of a kernel command line, and what they boot with: the first word may be a
+/// system's name, or the file of one, which the boot archive then has, too.
+pub fn named(artifacts: &Artifacts, words: &[String]) -> Result<(Artifacts, Vec<String>)> {
+    let is_name =
+        |word: &String| !word.contains('=') && !options::WORDS.iter().any(|known| known.key == word);
+    let Some((first, others)) = words.split_first().filter(|(first, _)| is_name(first)) else {
+        return Ok((artifacts.clone(), words.to_vec()));
+    };
+    let (artifacts, name) = match first.ends_with(".toml") {
+        true => {
+            let system = load(Path::new(first), programs(artifacts).as_deref())?;
+            (pack::with_system(artifacts, &system)?, system.name)
+        }
+        false => (artifacts.clone(), first.clone()),
+    };
+    let words = [format!("run={name}")].into_iter().chain(others.iter().cloned()).collect();
+    Ok((artifacts, words))
 }
 
 /// Prints each system with what it is for. Prints all mistakes of all of them before it fails.

@@ -39,7 +39,7 @@ const EVENTS: u32 = 1 << 17;
 /// Fewer say nothing.
 const ENOUGH: usize = 10_000;
 /// Seeds that the planted bug may take to show; about every second does.
-const SEEDS: u32 = 8;
+const SEEDS: u32 = 40;
 const MESSAGES: u64 = 4000;
 const CPUS: u32 = 4;
 

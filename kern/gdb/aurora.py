@@ -559,12 +559,22 @@ def cmd_caps(k, argument):
     for name, process in k.of_kind("Process"):
         if argument and name != argument:
             continue
-        cnode = number(process["cnode"])
-        say([name, "cnode=" + k.name(cnode)])
-        if cnode:
-            for index, slot in enumerate(table(at(KINDS["CNode"][0], cnode)["slots"], SLOT)):
+        if not number(process["cnode"]):
+            say([name, "cnode=" + k.name(0)])
+        for address, cnode in cspace(process):
+            say([name, "cnode=" + k.name(address)])
+            for index, slot in enumerate(table(cnode["slots"], SLOT)):
                 if k.target(slot)[0] is not None:
                     say(["  at=%d" % index] + slot_line(k, slot))
+
+
+def cspace(process):
+    """The tables of a process's CSpace, with their addresses, in order."""
+    address = number(process["cnode"])
+    while address:
+        cnode = at(KINDS["CNode"][0], address)
+        yield address, cnode
+        address = number(cnode["next"])
 
 
 def cmd_trees(k, _):

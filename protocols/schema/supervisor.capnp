@@ -15,34 +15,28 @@ struct Request {
       # A task panicked.
       task @2 :UInt64;
     }
-    died :group {
-      # Within the parent: a watched task is no more.
-      task @3 :UInt64;
-      detail @4 :UInt64;
-      error @5 :UInt8;
-    }
     lost :group {
       # A task of a process that the program started is no more.
-      task @6 :UInt64;
-      address @7 :UInt64;
-      reason @8 :UInt16;
+      task @3 :UInt64;
+      address @4 :UInt64;
+      reason @5 :UInt16;
       # Why its pager ended it, or 0.
     }
     view :group {
       # Lend a view.
-      first @9 :UInt64;
+      first @6 :UInt64;
       # Number of the first physical page.
-      pages @10 :UInt32;
-      slot @11 :UInt32;
+      pages @7 :UInt32;
+      slot @8 :UInt32;
       # An empty slot of the program's, for the frame.
-      write @12 :Bool;
-      dma @13 :Bool;
-      shared @14 :Bool;
+      write @9 :Bool;
+      dma @10 :Bool;
+      shared @11 :Bool;
     }
     viewBack :group {
       # Take it back.
-      first @15 :UInt64;
-      pages @16 :UInt32;
+      first @12 :UInt64;
+      pages @13 :UInt32;
     }
   }
 }
@@ -52,10 +46,9 @@ struct Answer {
     refused @0 :Refusal;
     done @1 :Void;
     panicked @2 :Void;
-    died @3 :Void;
-    lost @4 :Void;
-    view @5 :Void;
-    viewBack @6 :Void;
+    lost @3 :Void;
+    view @4 :Void;
+    viewBack @5 :Void;
   }
 }
 

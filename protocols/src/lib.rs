@@ -40,7 +40,7 @@ macro_rules! generated {
     )*};
 }
 
-generated! { echo_capnp oom_capnp pager_capnp store_capnp supervisor_capnp system_capnp }
+generated! { echo_capnp names_capnp oom_capnp pager_capnp store_capnp supervisor_capnp system_capnp }
 
 #[allow(clippy::all)]
 mod stubs {

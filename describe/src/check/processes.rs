@@ -113,8 +113,23 @@ fn word_in(line: &At<String>, key: &str, text: &str) -> Span {
     line.span.start + at..line.span.start + at + length
 }
 
-/// Reports a second process that gets the rest of the memory.
+/// Reports a second process that gets the rest of the memory, and one that would be started again:
+/// process 1 gives the rest away whole.
 fn check_rest(written: &Written, problems: &mut Problems) {
+    for process in &written.processes {
+        if let (Some(memory), Some(restart)) = (&process.memory, &process.restart)
+            && memory.value == Untyped::Rest
+            && restart.value.when != When::Never
+        {
+            let title = format!(
+                "process `{}` has the rest of the memory, and is never restarted",
+                process.name.value
+            );
+            let fix = "write a size for `memory`, or remove `restart`";
+            let problem = Problem::new(restart.span.clone(), title, "of no use", fix);
+            problems.push(problem.also(memory.span.clone(), "all that there is"));
+        }
+    }
     let memories = written.processes.iter().filter_map(|process| process.memory.as_ref());
     let mut rest = memories.filter(|memory| memory.value == Untyped::Rest);
     let Some(first) = rest.next() else { return };

@@ -1,7 +1,8 @@
-//! What process 1 does without a program to run: it lists the programs, and checks the mechanisms
-//! that start one.
+//! What process 1 does without a system to run: it lists the programs and systems, and checks the
+//! mechanisms that start a program.
 
 use abi::PAGE_SIZE;
+use protocols::system;
 use user_rt::arch::memory;
 use user_rt::cap::Frame;
 use user_rt::elf::Image;
@@ -12,11 +13,12 @@ use user_rt::spawn::{Nursery, own};
 
 use user_rt::archive::Archive;
 
-/// Writes one report line for each program.
+/// Writes one report line for each program and each system.
 pub fn list(archive: &Archive<'_>) {
     for program in archive.programs() {
         report!("program name={} channel={} bytes={}", program.name(), program.channel, program.file.len());
     }
+    archive.systems(|name| report!("system name={name}"));
 }
 
 /// Runs all checks; whether they passed.
@@ -24,6 +26,7 @@ pub fn all(archive: &Archive<'_>) -> bool {
     list(archive);
     let results = [
         judge("init::archive", images(archive)),
+        judge("init::systems", systems(archive)),
         judge("init::identity", identity()),
         judge("init::memory", memory_is_ours()),
     ];
@@ -53,6 +56,21 @@ fn images(archive: &Archive<'_>) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Checks that the descriptions of all systems can be read.
+fn systems(archive: &Archive<'_>) -> Result<(), &'static str> {
+    let mut unreadable = false;
+    archive.systems(|name| {
+        let message = archive.system(name).map(system::open);
+        let root = message.as_ref().map(|message| message.get_root::<system::system::Reader<'_>>());
+        let processes = root.map(|root| root.and_then(|root| root.get_processes()));
+        if !matches!(processes, Some(Ok(list)) if !list.is_empty()) {
+            report!("note {name}: {:?}", processes.and_then(|list| list.err()));
+            unreadable = true;
+        }
+    });
+    if unreadable { Err("a description cannot be read") } else { Ok(()) }
 }
 
 /// Checks that the kernel and the UTCB name the same task and CPU.

@@ -1,47 +1,36 @@
-//! Starts a program: makes its process, gives it memory and a membership in the supervisor's group.
+//! Starts a process of the system: makes it of its own memory, gives it what its description says,
+//! and lets its first task run.
 
 use core::fmt;
 
-use abi::{Cap, Rights, cpu_features};
+use abi::{MachineRights, Rights, TaskId, cpu_features};
+use protocols::capnp;
+use protocols::system::{MEMORY_REST, cpus_from, process, text};
 use user_rt::arch::memory;
-use user_rt::cap::{Group, Handle, SchedControl, Untyped};
+use user_rt::cap::{SchedControl, Untyped};
 use user_rt::elf::{Image, ImageError};
-use user_rt::invoke::transfer;
-use user_rt::layout::{PROGRAM_SLOTS, slot};
+use user_rt::invoke::{Settings, transfer};
+use user_rt::layout::slot;
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, StartIn, TaskSpec, own, process, task,
+    Child, Nursery, ProcessSpec, Run, SpawnError, StartIn, TaskSpec, own, process as make, task,
 };
-use user_rt::supervisor::{PARENT, say_died};
-use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, info, report};
 
-use user_rt::archive::Program;
+use crate::line;
+use crate::places::{self, State};
+use crate::world::{World, ticks};
 
-use crate::programs;
-use crate::security::Policy;
-
-/// Exposures of the supervisor's group: where process 1 listens is [`PARENT`], and here is the
-/// program's first task.
-const CHILD: u32 = 1;
-
-/// Priorities: process 1 above everything that a program may start, so that it can end the program.
-const INIT_PRIORITY: u8 = 250;
-const PROGRAM_CEILING: u8 = INIT_PRIORITY - 1;
-const PROGRAM_PRIORITY: u8 = 200;
-
-/// What a program gets.
-const TASKS: u32 = 2048;
-const TABLES: u32 = 128;
-/// An Untyped smaller than this (as logarithm) cannot hold a program's process.
-const BUILD_LOG2: u8 = 23;
-
-const STACK_PAGES: u32 = 14;
-
-/// Why a program cannot be started.
-#[derive(Clone, Copy, Debug)]
+/// Why a process cannot be started.
+#[derive(Debug)]
 pub enum LaunchError {
+    /// The description cannot be read.
+    Description(capnp::Error),
+    /// The boot archive does not have its program.
+    NoProgram,
     Image(ImageError),
     NoMemory,
+    /// Its command line is too long.
+    Line,
     Spawn(SpawnError),
     /// The step, and why the kernel refused it.
     Step(&'static str, user_rt::Refusal),
@@ -50,8 +39,11 @@ pub enum LaunchError {
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            LaunchError::Description(error) => write!(f, "its description is damaged: {error}"),
+            LaunchError::NoProgram => f.write_str("the boot archive does not have its program"),
             LaunchError::Image(error) => error.fmt(f),
             LaunchError::NoMemory => f.write_str("the machine has too little memory for a program"),
+            LaunchError::Line => f.write_str("its command line and the machine's are too long together"),
             LaunchError::Spawn(error) => error.fmt(f),
             LaunchError::Step(step, refusal) => write!(f, "{step}: {refusal}"),
         }
@@ -60,116 +52,134 @@ impl fmt::Display for LaunchError {
 
 impl core::error::Error for LaunchError {}
 
+impl From<capnp::Error> for LaunchError {
+    fn from(error: capnp::Error) -> LaunchError {
+        LaunchError::Description(error)
+    }
+}
+
 /// Names the step at which the kernel refused an operation.
-fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, LaunchError> {
+pub fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, LaunchError> {
     result.map_err(|refusal| LaunchError::Step(step, refusal))
 }
 
-/// Returns the nursery in which process 1 builds, and the Untyped for the program. Of two Untypeds
-/// of some size the program gets the larger one whole; a single one is halved.
-fn share_memory() -> Result<(Nursery, Untyped, u8), LaunchError> {
-    let facts = boot::facts();
-    let sizes = &facts.untyped_log2[..(facts.untyped_count as usize).min(abi::BOOT_UNTYPED_MAX)];
-    match *sizes {
-        [largest, second, ..] if second >= BUILD_LOG2 => {
-            Ok((Nursery::of_program(1), Untyped::at(slot::UNTYPED), largest))
+impl World<'_> {
+    /// Starts a process that does not run. After a failure nothing is left of it.
+    pub fn start(&mut self, number: usize) -> Result<(), LaunchError> {
+        let launched = self.launch(number);
+        let place = &mut self.places[number];
+        match launched {
+            Ok((child, first)) => {
+                place.state = State::Runs(child, first);
+                Ok(())
+            }
+            Err(error) => {
+                _ = place.building.reset();
+                Err(error)
+            }
         }
-        [largest, ..] if largest > BUILD_LOG2 => {
-            let mut nursery = Nursery::of_program(0);
-            let half = largest - 1;
-            let share = at("halving the memory", nursery.make::<Untyped>(u64::from(half)))?;
-            Ok((nursery, share, half))
+    }
+
+    fn launch(&mut self, number: usize) -> Result<(Child, TaskId), LaunchError> {
+        let is = self.places[number].is;
+        let program = self.places[number].program;
+        let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
+        if is.get_archive() {
+            image.file = memory::archive();
         }
-        _ => Err(LaunchError::NoMemory),
+        let line = line::of(boot::command_line(), text(is.get_options())).ok_or(LaunchError::Line)?;
+        let share = self.share(number)?;
+        let sizes = share.as_ref().map(|(_, log2)| *log2);
+        let spec = ProcessSpec {
+            image: &image,
+            vector: is.get_vector(),
+            tasks: is.get_tasks(),
+            slots: is.get_slots(),
+            tables: places::tables(is),
+            with_file: true,
+            untyped_log2: sizes.as_slice(),
+            groups: StartIn::None,
+            line: Some(&line),
+        };
+        let building = &mut self.places[number].building;
+        let child = make(building, &spec).map_err(LaunchError::Spawn)?;
+        at(
+            "setting its label",
+            self.policy.confine(is.get_label(), &child.process, share.as_ref().map(|(memory, _)| memory)),
+        )?;
+        let rights = MachineRights::from(Rights(is.get_machine()));
+        at("giving it the machine", child.give_machine(rights, program.channel))?;
+        give_authority(building, &child, is)?;
+        if let Some((memory, _)) = share {
+            at("giving it memory", transfer(memory, child.cnode.slot(slot::UNTYPED)))?;
+        }
+        let first = self.begin(number, &child)?;
+        Ok((child, first))
+    }
+
+    /// Returns a process's own memory, and its size as a logarithm, if it has any.
+    fn share(&mut self, number: usize) -> Result<Option<(Untyped, u8)>, LaunchError> {
+        let place = &mut self.places[number];
+        if place.is.get_memory() == MEMORY_REST {
+            return self.memory.take_rest().map(Some).ok_or(LaunchError::NoMemory);
+        }
+        let Some(log2) = places::memory_log2(place.is) else { return Ok(None) };
+        Ok(Some((at("making its memory", place.building.make(log2.into()))?, log2)))
+    }
+
+    /// Makes a process's first task, makes it known to the process's clients and to its parent,
+    /// and lets it run. Returns its id.
+    fn begin(&mut self, number: usize, child: &Child) -> Result<TaskId, LaunchError> {
+        let place = &mut self.places[number];
+        let is = place.is;
+        // Names do not fit in registers.
+        let rights = Rights::SEND | Rights::STRING;
+        let joined = child.join(&self.group, slot::SUPERVISOR, rights, World::custom_of(number));
+        at("letting it call its parent", joined)?;
+        let first = TaskSpec {
+            index: 0,
+            cpu: is.get_cpu().into(),
+            priority: is.get_priority(),
+            stack_pages: is.get_stack_pages().into(),
+            run: Run::Main,
+            argument: 0,
+        };
+        let first = at("making its first task", task(&mut place.building, &child.home(), &first))?;
+        let set = first.sched.configure_all(&own::sched_control(), None, settings(is));
+        at("setting its CPU time", set)?;
+        info!("{} begins: task {}, log channel {}", place.name(), first.id.raw(), place.program.channel);
+        if boot::has(cpu_features::TRACE) {
+            report!("program task={:#x} name={}", first.id.raw(), place.program.name());
+        }
+        for serves in is.get_serves()? {
+            let group = &self.groups[usize::from(serves.get_group())];
+            at("exposing it", group.expose_task(serves.get_exposure().into(), &first.task))?;
+        }
+        at("starting it", first.task.resume())?;
+        Ok(first.id)
     }
 }
 
-/// A program that runs, and the views that are kept for it.
-pub struct Launched {
-    pub child: Child,
-    pub views: Views<Frames>,
-}
-
-/// Makes the program's process and starts its first task.
-pub fn launch(program: &Program<'_>, policy: &Policy<'_>) -> Result<Launched, LaunchError> {
-    let description = programs::of(program.name());
-    let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
-    if description.starts_others {
-        image.file = memory::archive();
+/// Lets a process use the CPU time that its description says.
+fn give_authority(building: &mut Nursery, child: &Child, is: process::Reader<'_>) -> Result<(), LaunchError> {
+    const STEP: &str = "giving it authority over CPU time";
+    let control: SchedControl = at(STEP, building.make(0))?;
+    let cpus = is.get_cpus()?;
+    for first in (0..boot::facts().cpus as u32).step_by(u64::BITS as usize) {
+        let (bits, room) = (cpus_from(cpus, first), is.get_room().into());
+        if bits != 0 {
+            at(STEP, own::sched_control().allow_within(&control, is.get_ceiling(), first, bits, room))?;
+        }
     }
-    let (mut nursery, share, share_log2) = share_memory()?;
-    at("setting rules and starting the audit", policy.begin(&mut nursery, boot::facts().cpus))?;
-    at("setting the own priority", set_own_priority())?;
-    let spec = ProcessSpec {
-        image: &image,
-        vector: false,
-        tasks: TASKS,
-        slots: PROGRAM_SLOTS,
-        tables: TABLES,
-        with_file: true,
-        untyped_log2: &[share_log2],
-        groups: StartIn::Makers,
-    };
-    let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
-    at("setting its label", policy.confine(&child.process, &share))?;
-    at("giving it the machine", child.give_machine(description.machine, program.channel))?;
-    at("giving it authority over CPU time", give_authority(&mut nursery, &child))?;
-    at("giving it memory", transfer(share, child.cnode.slot(slot::UNTYPED)))?;
-    let frames = at("memory for views", nursery.split(NURSERY_LOG2, NURSERY_SLOTS))?;
-    start(&mut nursery, &child, program)?;
-    Ok(Launched { child, views: Views::new(Frames::new(frames)) })
+    at(STEP, child.give_sched_control(&control))
 }
 
-/// Lets a program use all CPUs, below process 1.
-fn give_authority(nursery: &mut Nursery, child: &Child) -> user_rt::Result<()> {
-    let control: SchedControl = nursery.make(0)?;
-    for first in (0..boot::facts().cpus as u32).step_by(64) {
-        own::sched_control().allow(&control, PROGRAM_CEILING, first, u64::MAX)?;
+/// Returns the CPU time of a process's first task.
+fn settings(is: process::Reader<'_>) -> Settings {
+    Settings {
+        priority: is.get_priority(),
+        slice: ticks(is.get_slice()).max(1),
+        budget: ticks(is.get_budget()),
+        period: ticks(is.get_period()),
     }
-    child.give_sched_control(&control)
-}
-
-fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<(), LaunchError> {
-    let group: Group = at("making its group", nursery.make_group(4, 4))?;
-    at("listening for it", group.expose_task(PARENT, &own::task()))?;
-    let custom = u16::from(program.channel);
-    at("letting it report", child.join(&group, slot::SUPERVISOR, Rights::SEND, custom))?;
-    let first = TaskSpec {
-        index: 0,
-        cpu: 0,
-        priority: PROGRAM_PRIORITY,
-        stack_pages: STACK_PAGES,
-        run: Run::Main,
-        argument: 0,
-    };
-    let first = at("making its first task", task(nursery, &child.home(), &first))?;
-    info!("{} begins: task {}, log channel {}", program.name(), first.id.raw(), program.channel);
-    if boot::has(cpu_features::TRACE) {
-        report!("program task={:#x} name={}", first.id.raw(), program.name());
-    }
-    at("exposing it", group.expose_task(CHILD, &first.task))?;
-    let watcher = TaskSpec {
-        index: 1,
-        cpu: 0,
-        priority: INIT_PRIORITY,
-        stack_pages: 4,
-        run: Run::Function(watch as Entry),
-        argument: u64::from(group.cap().0),
-    };
-    let watcher = at("making its watcher", Home::own(|home| task(nursery, home, &watcher)))?;
-    at("starting its watcher", watcher.task.resume())?;
-    at("starting it", first.task.resume())
-}
-
-fn set_own_priority() -> user_rt::Result<()> {
-    let slice = (boot::facts().tsc_hz / 100).max(1);
-    user_rt::cap::SchedContext::at(slot::SCHED).configure(INIT_PRIORITY, slice)
-}
-
-/// Waits in a call that nobody answers, until the called task is no more; then says so.
-extern "C" fn watch(group: u64) -> ! {
-    let group = Group::at(Cap(group as u32));
-    let end = group.exposure(CHILD).call(&user_rt::ipc::Message::default()).err();
-    let told = say_died(group.exposure(PARENT), end);
-    panic!("the supervisor went on after its program's end: {told:?}");
 }

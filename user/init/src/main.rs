@@ -1,31 +1,42 @@
-//! Process 1. Starts the program that the command line names (`run=bench`), gives it the machine's
-//! memory, and ends the machine with its verdict. Without a name it lists the programs of the boot
+//! Process 1. Starts the system that the command line names (`run=NAME`): reads its description in
+//! the boot archive, makes its groups and processes, gives them memory, CPU time and devices, and
+//! starts again what has ended. Without a name it lists the programs and systems of the boot
 //! archive, and checks the mechanisms that start a program.
 //!
-//! Words of the command line give the program a security label, or ask for an audit ([`security`]).
+//! ```text
+//!   main ── supervise ── connect        calls of the processes, and their ends
+//!              │            │
+//!            world ── launch ── line    the state of the system, the start of a process
+//!              │
+//!       places, restarts, memory        what there is of each process; security, check
+//! ```
 //!
-//! It keeps the views of sensitive memory, and lends them to programs to which the table of
-//! programs grants them ([`programs`]).
+//! Words of the command line give programs a security label, or ask for an audit ([`security`]).
 //!
-//! A run passes only if the program reports that it passed. If the program dies without a verdict,
-//! the run fails: a second task of process 1 waits in a call to the program's first task, and only
-//! the death of that task ends the call.
+//! A system has a process whose verdict is the machine's: the machine ends when that process says
+//! whether it passed, or dies. Other systems run until they are told to end, or nothing of them is
+//! left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
 mod check;
+mod connect;
 mod launch;
-mod programs;
+mod line;
+mod memory;
+mod places;
+mod restarts;
 mod security;
 mod supervise;
+mod world;
 
-use user_rt::arch::memory;
+use protocols::system;
+use user_rt::archive::Archive;
 use user_rt::spawn::own;
 use user_rt::{boot, info, report};
 
-use user_rt::archive::Archive;
-
 use security::Policy;
+use world::World;
 
 user_rt::program!(begin);
 
@@ -43,7 +54,7 @@ fn begin(_: u64) -> ! {
 fn run() -> bool {
     let facts = boot::facts();
     info!("{} CPUs, TSC {} Hz, {} Untypeds", facts.cpus, facts.tsc_hz, facts.untyped_count);
-    let archive = match Archive::new(memory::archive()) {
+    let archive = match Archive::new(user_rt::arch::memory::archive()) {
         Ok(archive) => archive,
         Err(error) => return complain(format_args!("the boot archive is unusable: {error}")),
     };
@@ -56,18 +67,23 @@ fn run() -> bool {
     let Some(wanted) = boot::options().value("run") else {
         return check::all(&archive);
     };
-    let name = program_name(wanted, boot::options().value("log"));
-    let Some(program) = archive.program(name) else {
+    let name = system_name(wanted, boot::options().value("log"));
+    let Some(file) = archive.system(name) else {
         check::list(&archive);
-        return complain(format_args!("run={wanted}: no program {name} in the boot archive"));
+        return complain(format_args!("run={wanted}: no system {name} in the boot archive"));
     };
     let policy = match Policy::of(&boot::options()) {
         Ok(policy) => policy,
         Err(bad) => return complain(format_args!("{bad}")),
     };
-    let pass = match launch::launch(&program, &policy) {
-        Ok(mut launched) => supervise::until_the_end(&program, &mut launched),
-        Err(error) => complain(format_args!("cannot start {name}: {error}")),
+    let message = system::open(file);
+    let world = match message.get_root() {
+        Ok(described) => World::new(&archive, described, &policy),
+        Err(error) => Err(error.into()),
+    };
+    let pass = match world {
+        Ok(mut world) => world.run(),
+        Err(error) => complain(format_args!("cannot make {name}: {error}")),
     };
     policy.tell(facts.cpus);
     pass
@@ -85,11 +101,8 @@ fn die(how: &str) {
     }
 }
 
-fn program_name<'a>(wanted: &'a str, log: Option<&str>) -> &'a str {
-    if wanted == "bench" && log != Some(HARNESS) {
-        return CAPTURED_BENCH;
-    }
-    abi::options::program_of(wanted)
+fn system_name<'a>(wanted: &'a str, log: Option<&str>) -> &'a str {
+    if wanted == "bench" && log != Some(HARNESS) { CAPTURED_BENCH } else { wanted }
 }
 
 fn complain(what: core::fmt::Arguments<'_>) -> bool {
@@ -103,8 +116,8 @@ mod tests {
 
     #[test]
     fn the_bench_is_another_where_no_harness_listens() {
-        assert_eq!(program_name("test", None), "kerntest");
-        assert_eq!(program_name("bench", Some(HARNESS)), "bench");
-        assert_eq!(program_name("bench", Some("text")), "tables");
+        assert_eq!(system_name("test", None), "test");
+        assert_eq!(system_name("bench", Some(HARNESS)), "bench");
+        assert_eq!(system_name("bench", Some("text")), "tables");
     }
 }

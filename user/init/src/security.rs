@@ -3,9 +3,9 @@
 //!
 //! | word | what process 1 does |
 //! |---|---|
-//! | `label=N` | gives the label N to the program and its memory, and so to everything that it makes |
+//! | `label=N` | gives the label N to processes without a label in the description, and to their memory, and so to everything that they make |
 //! | `rules=S:O:MAY,…` | sets what subjects of label S may do with objects of label O: letters of `gjrw` (grant, join, read, write), or `-` |
-//! | `audit=LOG2` | starts the audit, with 2^LOG2 records for each CPU, and lists the records when the program has ended |
+//! | `audit=LOG2` | starts the audit, with 2^LOG2 records for each CPU, and lists the records when the system has ended |
 
 use core::fmt;
 
@@ -76,16 +76,18 @@ impl<'a> Policy<'a> {
         Ok(())
     }
 
-    /// Labels the program's process and memory. The process was made, and has nothing in it yet.
-    pub fn confine(&self, process: &Process, memory: &Untyped) -> user_rt::Result<()> {
-        if self.label == 0 {
+    /// Labels a process and its memory. The process was made, and has nothing in it yet. `described`
+    /// is the label that its description says, which counts more than the command line's; 0 is none.
+    pub fn confine(&self, described: u8, process: &Process, memory: Option<&Untyped>) -> user_rt::Result<()> {
+        let label = if described == 0 { self.label } else { described.into() };
+        if label == 0 {
             return Ok(());
         }
-        own::machine().set_label(process, self.label)?;
-        own::machine().set_label(memory, self.label)
+        own::machine().set_label(process, label)?;
+        memory.map_or(Ok(()), |memory| own::machine().set_label(memory, label))
     }
 
-    /// Reports the records of the kernel's audit, of the first `cpus` CPUs, after the program has
+    /// Reports the records of the kernel's audit, of the first `cpus` CPUs, after the system has
     /// ended. Does nothing if the options started no audit.
     pub fn tell(&self, cpus: u64) {
         if self.audit.is_none() {

@@ -1,4 +1,5 @@
-//! The boot archive: a ustar file of programs, process 1's own first.
+//! The boot archive: a ustar file of programs, process 1's own first, and of the compiled
+//! descriptions of systems behind them.
 
 use core::fmt;
 
@@ -6,6 +7,8 @@ use tar_no_std::TarArchiveRef;
 
 /// Longest program name.
 const NAME_MAX: usize = 32;
+/// Where the descriptions of systems are.
+const SYSTEMS: &str = "systems/";
 
 /// Why an archive cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +31,7 @@ pub struct Archive<'a> {
     tar: TarArchiveRef<'a>,
 }
 
-/// A file of the archive.
+/// A program of the archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
     name: [u8; NAME_MAX],
@@ -53,15 +56,31 @@ impl<'a> Archive<'a> {
         Ok(Archive { tar })
     }
 
-    /// Returns all files whose names are short enough for programs, in order.
+    /// Returns all programs, in order: the files whose names are short enough, in no directory.
     pub fn programs(&self) -> impl Iterator<Item = Program<'a>> {
         self.tar.entries().zip(1..0x80).filter_map(|(entry, channel)| {
             let filename = entry.filename();
-            let text = filename.as_str().ok()?.as_bytes();
+            let text = filename.as_str().ok().filter(|text| !text.contains('/'))?.as_bytes();
             let mut name = [0; NAME_MAX];
             name.get_mut(..text.len())?.copy_from_slice(text);
             Some(Program { name, length: text.len(), channel, file: entry.data() })
         })
+    }
+
+    /// Runs `each` for the name of each system, in order.
+    pub fn systems(&self, mut each: impl FnMut(&str)) {
+        for entry in self.tar.entries() {
+            if let Some(name) = entry.filename().as_str().ok().and_then(|name| name.strip_prefix(SYSTEMS)) {
+                each(name);
+            }
+        }
+    }
+
+    /// Returns the compiled description of a system.
+    pub fn system(&self, name: &str) -> Option<&'a [u8]> {
+        let is_it = |file: &str| file.strip_prefix(SYSTEMS) == Some(name);
+        let found = self.tar.entries().find(|entry| entry.filename().as_str().is_ok_and(is_it));
+        found.map(|entry| entry.data())
     }
 
     pub fn program(&self, name: &str) -> Option<Program<'a>> {
@@ -98,13 +117,22 @@ mod tests {
 
     #[test]
     fn programs_have_their_place_as_channel() {
-        let bytes = archive(&[("init", b"first"), ("bench", &[7; 1000]), ("kerntest", b"third")]);
+        let bytes = archive(&[
+            ("init", b"first"),
+            ("bench", &[7; 1000]),
+            ("kerntest", b"third"),
+            ("systems/test", b"compiled"),
+        ]);
         let archive = Archive::new(&bytes).unwrap();
         let bench = archive.program("bench").unwrap();
         assert_eq!((bench.channel, bench.file.len(), bench.name()), (2, 1000, "bench"));
         assert_eq!(archive.program("kerntest").unwrap().file, b"third");
         assert!(archive.program("bencher").is_none());
         assert_eq!(archive.programs().count(), 3);
+        assert_eq!((archive.system("test"), archive.system("bench")), (Some(&b"compiled"[..]), None));
+        let mut names = Vec::new();
+        archive.systems(|name| names.push(name.to_owned()));
+        assert_eq!(names, ["test"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!   talk     messages that describe themselves
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!   devices  interrupts and I/O ports
+//!   names    connections by name
 //!   locks    locks that processes share
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
@@ -55,6 +56,7 @@ pub mod labels;
 pub mod layout;
 pub mod locks;
 pub mod log;
+pub mod names;
 pub mod pages;
 pub mod paging;
 #[cfg(target_os = "none")]

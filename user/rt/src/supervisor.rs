@@ -10,7 +10,7 @@ use abi::{Cap, Error, TaskId};
 use protocols::supervisor::{Client, Refusal as No, request};
 use protocols::{Failure, supervisor};
 
-use crate::cap::{Exposure, Frame, Group, Handle};
+use crate::cap::{Frame, Group, Handle};
 use crate::layout::slot;
 use crate::talk::Line;
 use crate::views::{Allows, Grant, Keeper, Range, ViewDenial, Views, Wanted};
@@ -24,12 +24,12 @@ pub const PARENT: u32 = 0;
 const PANIC_PATIENCE: u64 = 2_000_000_000;
 
 fn parent() -> Client<Line> {
-    to(Group::at(slot::SUPERVISOR).exposure(PARENT))
+    Client(to_parent())
 }
 
-/// Returns a client of a parent, which is called at an exposure.
-pub fn to(exposure: Exposure) -> Client<Line> {
-    Client(Line::to(exposure))
+/// Returns the line to the parent.
+pub(crate) fn to_parent() -> Line {
+    Line::to(Group::at(slot::SUPERVISOR).exposure(PARENT))
 }
 
 /// Returns the outcome of a message to the parent that has no answer except success.
@@ -55,17 +55,6 @@ pub fn say_lost(task: TaskId, reason: u64, address: u64) -> Result<()> {
         lost.set_task(task.raw());
         lost.set_reason(reason as u16);
         lost.set_address(address);
-    }))
-}
-
-/// Tells a parent, from another of its own tasks, how a watched task ended.
-pub fn say_died(to: Exposure, end: Option<Refusal>) -> Result<()> {
-    told(self::to(to).died(|mut died| {
-        if let Some(Refusal { error, detail, who }) = end {
-            died.set_error(error as u8);
-            died.set_detail(detail);
-            died.set_task(who.raw());
-        }
     }))
 }
 
@@ -143,7 +132,7 @@ denials! { BadRequest NotAllowed InUse NoDevice Full BadSlot Pinned NotHeld NoKe
 pub(crate) fn say_panicked() {
     let id = crate::utcb::current().task_id().raw();
     let patience = crate::ipc::Patience::Until(crate::arch::now().saturating_add(PANIC_PATIENCE));
-    let parent = Client(Line::to(Group::at(slot::SUPERVISOR).exposure(PARENT)).within(patience));
+    let parent = Client(to_parent().within(patience));
     // A parent that is gone or never made itself known cannot be told.
     let _ = parent.panicked(|mut panicked| panicked.set_task(id));
 }

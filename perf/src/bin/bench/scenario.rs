@@ -497,6 +497,7 @@ fn two_processes(
         with_file: false,
         untyped_log2: &[],
         groups: StartIn::None,
+        line: None,
     };
     let mut make = |vector| -> Result<Child, RowError> {
         let child = process(&mut stage.nursery, &spec(vector)).map_err(RowError::Spawn)?;

@@ -169,6 +169,7 @@ impl Den {
             with_file: false,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         process(nursery, &spec).map_err(|error| error.refusal)
     }

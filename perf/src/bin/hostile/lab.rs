@@ -85,6 +85,7 @@ impl Lab {
             with_file: size.with_file,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         let child = process(&mut self.nursery, &spec).map_err(Failure::Spawn)?;
         at("sharing words", self.shared.map_into(&child.vspace))?;

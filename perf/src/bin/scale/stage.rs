@@ -107,6 +107,7 @@ impl Stage {
             with_file: false,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         let child = process(&mut self.nursery, &spec).map_err(LoadError::Spawn)?;
         at("sharing memory", self.shared.map_into(&child.vspace))?;

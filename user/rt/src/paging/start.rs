@@ -58,6 +58,7 @@ fn service(
         with_file,
         untyped_log2: if spec.memory_log2 == 0 { &[] } else { &[spec.memory_log2] },
         groups: StartIn::None,
+        line: None,
     };
     let child = process(nursery, &spec_of_process)?;
     child.give_machine(machine_rights::LOG, spec.channel).step("letting a server log")?;

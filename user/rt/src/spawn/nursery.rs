@@ -66,6 +66,17 @@ impl Nursery {
         Ok(T::at(self.make_many::<T>(size, 1)?.first))
     }
 
+    /// Makes one object of type `T` of another Untyped, with its capability in a slot of this
+    /// nursery. It stays when the nursery is reset.
+    pub fn make_of<T: Handle>(&mut self, source: &Untyped, size: u64) -> Result<T> {
+        let slot = self.slots.take(1)?;
+        let made = source.retype::<T>(size, own::cnode().slot(slot), 1);
+        if made.is_err() {
+            self.slots.give_back(1);
+        }
+        made.map(|_| T::at(slot))
+    }
+
     /// Makes `count` objects of type `T` in consecutive slots. If the memory runs out half-way, the
     /// objects that were made keep their slots until the nursery is reset.
     pub fn make_many<T: Handle>(&mut self, size: u64, count: u32) -> Result<Many> {

@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use abi::{BootPage, Cap, MEMBER_RIGHTS, MachineRights, ObjType, PAGE_SIZE, Rights};
+use abi::{
+    BootPage, Cap, Error, FRAME_PAGES_MAX, MEMBER_RIGHTS, MachineRights, ObjType, PAGE_LOG2, PAGE_SIZE,
+    Rights,
+};
 
 use super::{Home, Nursery, own};
 use crate::arch::memory;
@@ -29,6 +32,8 @@ pub struct ProcessSpec<'a> {
     /// Sizes (as logarithms) of the Untypeds that it will be given.
     pub untyped_log2: &'a [u8],
     pub groups: StartIn,
+    /// Its command line; its maker's if there is none here.
+    pub line: Option<&'a str>,
 }
 
 /// In which groups a process starts.
@@ -161,15 +166,31 @@ fn give_own(child: &Child) -> crate::Result<()> {
 
 /// Makes the pages of an image's segment, fills them, and maps them in the child's address space.
 fn load(nursery: &mut Nursery, vspace: &VSpace, segment: &Segment<'_>) -> crate::Result<()> {
-    let frames = nursery.make_pages(segment.pages())?;
-    for (index, frame) in (0..).zip(frames.iter::<Frame>()) {
-        let (offset, bytes) = segment.page(index);
-        if !bytes.is_empty() {
-            memory::with_frame(&own::vspace(), &frame, |page| {
-                page[offset..offset + bytes.len()].copy_from_slice(bytes);
-            })?;
+    let place = (segment.first_page(), segment.pages());
+    give_pages(nursery, vspace, place, segment.access, |index| segment.page(index))
+}
+
+/// Makes pages, as few frames as there can be, and maps them in the child's address space. `content`
+/// returns a page's bytes, and where they begin in it.
+fn give_pages<'a>(
+    nursery: &mut Nursery,
+    vspace: &VSpace,
+    (address, pages): (u64, u32),
+    access: Access,
+    content: impl Fn(u32) -> (usize, &'a [u8]),
+) -> crate::Result<()> {
+    for first in (0..pages).step_by(FRAME_PAGES_MAX as usize) {
+        let count = (pages - first).min(FRAME_PAGES_MAX);
+        let frame: Frame = nursery.make(u64::from(PAGE_LOG2) | u64::from(count) << 8)?;
+        for page in 0..count {
+            let (offset, bytes) = content(first + page);
+            if !bytes.is_empty() {
+                memory::with_page(&own::vspace(), &frame, page.into(), |page| {
+                    page[offset..offset + bytes.len()].copy_from_slice(bytes);
+                })?;
+            }
         }
-        vspace.map(&frame, segment.first_page() + u64::from(index) * PAGE_SIZE, segment.access)?;
+        vspace.map(&frame, address + u64::from(first) * PAGE_SIZE, access)?;
     }
     Ok(())
 }
@@ -183,6 +204,12 @@ fn give_boot_page(nursery: &mut Nursery, vspace: &VSpace, spec: &ProcessSpec<'_>
     for (to, from) in page.untyped_log2.iter_mut().zip(spec.untyped_log2) {
         *to = *from;
     }
+    if let Some(line) = spec.line {
+        let bytes = line.as_bytes();
+        let room = page.cmdline.get_mut(..bytes.len());
+        room.ok_or(Refusal::local(Error::BadArgument, bytes.len() as u64))?.copy_from_slice(bytes);
+        page.cmdline_len = bytes.len() as u64;
+    }
     let frame: Frame = nursery.make(u64::from(PAGE_SIZE.trailing_zeros()))?;
     let bytes = memory::page_bytes(&page);
     memory::with_frame(&own::vspace(), &frame, |to| to[..bytes.len()].copy_from_slice(bytes))?;
@@ -190,11 +217,9 @@ fn give_boot_page(nursery: &mut Nursery, vspace: &VSpace, spec: &ProcessSpec<'_>
 }
 
 fn give_file(nursery: &mut Nursery, vspace: &VSpace, file: &[u8]) -> crate::Result<()> {
-    let pages = file.chunks(PAGE_SIZE as usize);
-    let frames = nursery.make_pages(pages.len() as u32)?;
-    for ((index, bytes), frame) in (0u64..).zip(pages).zip(frames.iter::<Frame>()) {
-        memory::with_frame(&own::vspace(), &frame, |page| page[..bytes.len()].copy_from_slice(bytes))?;
-        vspace.map(&frame, abi::ARCHIVE_VA + index * PAGE_SIZE, Access::Read)?;
-    }
-    Ok(())
+    let pages = (file.len() as u64).div_ceil(PAGE_SIZE) as u32;
+    give_pages(nursery, vspace, (abi::ARCHIVE_VA, pages), Access::Read, |index| {
+        let from = index as usize * PAGE_SIZE as usize;
+        (0, &file[from..file.len().min(from + PAGE_SIZE as usize)])
+    })
 }

@@ -335,6 +335,7 @@ fn small_process(nursery: &mut Nursery) -> Result<Child> {
         with_file: false,
         untyped_log2: &[],
         groups: StartIn::None,
+        line: None,
     };
     process(nursery, &spec).map_err(|error| error.refusal)
 }

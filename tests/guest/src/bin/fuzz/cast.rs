@@ -61,6 +61,7 @@ impl Cast {
                 with_file: false,
                 untyped_log2: &[],
                 groups: StartIn::None,
+                line: None,
             };
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;

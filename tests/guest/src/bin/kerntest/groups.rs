@@ -283,6 +283,7 @@ fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
             with_file: false,
             untyped_log2: &[],
             groups,
+            line: None,
         };
         let child = process(&mut lab.nursery, &spec)?;
         let found: alloc::vec::Vec<_> = group.members().map(|it| (it.index, it.rights, it.custom)).collect();

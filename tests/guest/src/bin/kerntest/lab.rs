@@ -210,6 +210,7 @@ impl<'a> Lab<'a> {
             with_file: false,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;

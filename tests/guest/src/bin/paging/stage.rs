@@ -259,6 +259,7 @@ impl<'a> Stage<'a> {
             with_file: false,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         let nursery = &mut self.nursery;
         let child = if wanted.whole { unloaded(nursery, &spec)? } else { process(nursery, &spec)? };

@@ -117,6 +117,7 @@ fn spec<'a>(image: &'a Image<'a>) -> ProcessSpec<'a> {
         with_file: false,
         untyped_log2: &[POLICY_LOG2],
         groups: StartIn::None,
+        line: None,
     }
 }
 

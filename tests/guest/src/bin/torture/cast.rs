@@ -185,6 +185,7 @@ impl<'a> Cast<'a> {
             with_file: false,
             untyped_log2: &[],
             groups: StartIn::None,
+            line: None,
         };
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;

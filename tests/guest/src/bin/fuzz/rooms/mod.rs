@@ -188,6 +188,7 @@ impl Rooms {
                 with_file: false,
                 untyped_log2: &[],
                 groups: StartIn::None,
+                line: None,
             };
             let child = unloaded(nursery, &spec)?;
             for (segment, frames) in &pages {

@@ -1,0 +1,133 @@
+//! What process 1 keeps of each process of the system.
+
+use abi::{PAGE_SIZE, TaskId};
+use heapless::Vec;
+use protocols::capnp::Result as Read;
+use protocols::system::{MEMORY_REST, device, process, text};
+use user_rt::archive::Program;
+use user_rt::cap::Reply;
+use user_rt::elf::Image;
+use user_rt::layout::TASK_STRIDE;
+use user_rt::spawn::{Child, Nursery};
+use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
+
+use crate::restarts::{Restarts, Rule};
+
+/// Slots of process 1 for one process: what [`crate::launch`] makes for it.
+pub const SLOTS: u32 = 64;
+/// Page tables of a process that maps nothing of its own: those of the [layout](user_rt::layout).
+const TABLES_LEAST: u64 = 24;
+/// Page tables of the process that gets the rest of the memory.
+const TABLES_OF_REST: u32 = 128;
+/// Bytes of a page table: the table itself, and what the kernel notes of each entry.
+const TABLE_BYTES: u64 = 3 * PAGE_SIZE;
+/// Bytes of a slot, and of what a process keeps of each task that it may have.
+const SLOT_BYTES: u64 = 32;
+const TASK_BYTES: u64 = 32;
+/// Bytes of the objects of a process besides its pages and tables: more than they take.
+const OBJECT_BYTES: u64 = 64 << 10;
+
+/// What a process does.
+#[derive(Debug)]
+pub enum State {
+    /// It runs, with this first task.
+    Runs(Child, TaskId),
+    /// It is started at this time, in microseconds since the machine began to count.
+    Waits(u64),
+    /// It has ended, and is not started again.
+    Ended,
+}
+
+/// A task of the process that waits for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// The place of the name in the description's list.
+    pub name: u32,
+    /// Where it wants its capability.
+    pub slot: u32,
+    /// A server that it knows to be dead, or none.
+    pub dead: TaskId,
+}
+
+/// A process of the system.
+pub struct Place<'a> {
+    pub is: process::Reader<'a>,
+    pub program: Program<'a>,
+    /// Where it is made. A reset ends everything of it, and everything that it made of its memory.
+    pub building: Nursery,
+    pub state: State,
+    pub restarts: Restarts,
+    /// Keeps the call of a task that waits.
+    pub reply: Reply,
+    pub waiting: Option<Waiting>,
+}
+
+impl<'a> Place<'a> {
+    pub fn name(&self) -> &'a str {
+        text(self.is.get_name())
+    }
+
+    /// Returns the process, while it runs.
+    pub const fn child(&self) -> Option<&Child> {
+        if let State::Runs(child, _) = &self.state { Some(child) } else { None }
+    }
+}
+
+/// Returns what a description says of a process's restarts.
+pub fn rule(is: process::Reader<'_>) -> Rule {
+    let restart = is.get_restart();
+    Rule {
+        // What cannot be read is no wish for restarts.
+        when: restart.get_when().unwrap_or(protocols::system::When::Never),
+        wait: restart.get_wait(),
+        most: restart.get_most(),
+        limit: restart.get_limit(),
+        within: restart.get_within(),
+    }
+}
+
+/// Returns the size of a process's own Untyped, if that is to be made for it, as a logarithm.
+pub fn memory_log2(is: process::Reader<'_>) -> Option<u8> {
+    Some(is.get_memory()).filter(|log2| *log2 != 0 && *log2 != MEMORY_REST)
+}
+
+/// Returns how many page tables a process has: enough to map all its memory twice.
+pub fn tables(is: process::Reader<'_>) -> u32 {
+    if is.get_memory() == MEMORY_REST {
+        return TABLES_OF_REST;
+    }
+    let per_table = PAGE_SIZE * 512;
+    let tasks = (u64::from(is.get_tasks()) * TASK_STRIDE).div_ceil(per_table);
+    let memory = memory_log2(is).map_or(0, |log2| (2u64 << log2).div_ceil(per_table));
+    (TABLES_LEAST + tasks + memory).min(4096) as u32
+}
+
+/// Returns the size of the Untyped that holds a process and its memory, as a logarithm.
+pub fn building_log2(is: process::Reader<'_>, image: &Image<'_>) -> u8 {
+    let image_pages: u32 = image.segments().map(|segment| segment.pages()).sum();
+    let file = (image.file.len() as u64).div_ceil(PAGE_SIZE);
+    let pages = u64::from(image_pages) + file + u64::from(is.get_stack_pages());
+    let objects = u64::from(is.get_slots()) * SLOT_BYTES + u64::from(is.get_tasks()) * TASK_BYTES;
+    let tables = (1 + u64::from(tables(is))) * TABLE_BYTES;
+    let building = pages * PAGE_SIZE + tables + objects + OBJECT_BYTES;
+    let own = memory_log2(is).map_or(0, |log2| 1u64 << log2);
+    let log2_up = |bytes: u64| bytes.next_power_of_two().ilog2() as u8;
+    // The process's own Untyped lies at a multiple of its size.
+    if own > building { log2_up(own) + 1 } else { log2_up(building + own) }
+}
+
+/// Returns the views that a description grants a process: the memory of its devices.
+pub fn grants<'a>(
+    is: process::Reader<'a>,
+    devices: impl Fn(u16) -> device::Reader<'a>,
+) -> Read<Vec<Grant, VIEWS_MAX>> {
+    let mut grants = Vec::new();
+    for place in is.get_devices()? {
+        for range in devices(place).get_memory()? {
+            let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
+            // There are no more views than there is room.
+            _ = grants.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
+        }
+    }
+    Ok(grants)
+}

@@ -1,0 +1,254 @@
+//! The system that runs: its processes and groups, and what process 1 needs to look after them.
+
+use heapless::Vec;
+use protocols::system::{GROUPS_MAX, MEMORY_REST, PROCESSES_MAX, system, text};
+use user_rt::archive::Archive;
+use user_rt::cap::{CNode, Group, Handle, Notification, SchedContext};
+use user_rt::elf::Image;
+use user_rt::layout::slot;
+use user_rt::slots::Slots;
+use user_rt::spawn::{Nursery, own};
+use user_rt::supervisor::PARENT;
+use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
+use user_rt::{boot, report, warn};
+
+use crate::launch::{LaunchError, at};
+use crate::memory::Memory;
+use crate::places::{self, Place, SLOTS, State, building_log2};
+use crate::restarts::{Fate, Restarts};
+use crate::security::Policy;
+
+/// Exposure at which process 1 learns that a process has ended.
+const ENDS: u32 = 1;
+/// The priority of process 1: above everything that a process may have, so that it can end each.
+const PRIORITY: u8 = 250;
+
+/// All that process 1 keeps for a system.
+pub struct World<'a> {
+    pub system: system::Reader<'a>,
+    pub policy: &'a Policy<'a>,
+    pub memory: Memory,
+    /// In which all processes call process 1.
+    pub group: Group,
+    /// The system's groups, in the order of the description.
+    pub groups: Vec<Group, { GROUPS_MAX as usize }>,
+    pub places: Vec<Place<'a>, { PROCESSES_MAX as usize }>,
+    pub views: Views<Frames>,
+    /// The machine's verdict, once it is known.
+    pub verdict: Option<bool>,
+}
+
+impl<'a> World<'a> {
+    /// Makes the groups, and the places of processes. Nothing runs yet.
+    pub fn new(
+        archive: &Archive<'a>,
+        system: system::Reader<'a>,
+        policy: &'a Policy<'a>,
+    ) -> Result<World<'a>, LaunchError> {
+        let processes = system.get_processes()?;
+        let with_rest = processes.iter().any(|is| is.get_memory() == MEMORY_REST);
+        let memory = at("dividing the memory", Memory::divide(with_rest))?;
+        let mut memory = memory.ok_or(LaunchError::NoMemory)?;
+        at("setting rules and starting the audit", policy.begin(&mut memory.own, boot::facts().cpus))?;
+        at("setting the own priority", set_own_priority())?;
+        for rule in system.get_rules()? {
+            let (subjects, objects) = (rule.get_subjects().into(), rule.get_objects().into());
+            at("setting its rules", own::machine().set_rule(subjects, objects, rule.get_may()))?;
+        }
+        let group = at("making the group of all processes", parents(&mut memory.own, processes.len()))?;
+        let frames = at("memory for views", memory.own.split(NURSERY_LOG2, NURSERY_SLOTS))?;
+        let mut groups = Vec::new();
+        for group in system.get_groups()? {
+            let (members, exposures) = (group.get_members()?.len(), group.get_exposes()?.len());
+            // Process 1 is a member, too.
+            let made = memory.own.make_group(members as u16 + 1, exposures.max(1) as u16);
+            _ = groups.push(at("making a group", made)?);
+        }
+        let views = Views::new(Frames::new(frames));
+        let places = Vec::new();
+        let mut world = World { system, policy, memory, group, groups, places, views, verdict: None };
+        world.make_places(archive)?;
+        Ok(world)
+    }
+
+    fn make_places(&mut self, archive: &Archive<'a>) -> Result<(), LaunchError> {
+        let processes = self.system.get_processes()?;
+        let slots = more_slots(&mut self.memory.own, processes.len() * SLOTS);
+        let mut slots = at("slots for processes", slots)?;
+        for is in processes {
+            let program = archive.program(text(is.get_program())).ok_or(LaunchError::NoProgram)?;
+            let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
+            if is.get_archive() {
+                image.file = user_rt::arch::memory::archive();
+            }
+            let memory = at("memory for a process", self.memory.take(building_log2(is, &image)))?;
+            let building = Nursery::new(memory, at("slots for a process", slots.split(SLOTS))?);
+            let reply = at("making a Reply", self.memory.own.make(0))?;
+            let restarts = Restarts::new(places::rule(is));
+            let place = Place { is, program, building, state: State::Ended, restarts, reply, waiting: None };
+            _ = self.places.push(place);
+        }
+        Ok(())
+    }
+
+    /// Returns the custom bits by which process 1 knows a process.
+    pub const fn custom_of(number: usize) -> u16 {
+        number as u16 + 1
+    }
+
+    /// Returns the process with these custom bits.
+    pub fn number_of(&self, custom: u16) -> Option<usize> {
+        usize::from(custom).checked_sub(1).filter(|number| *number < self.places.len())
+    }
+
+    /// Finds processes that have ended by themselves, or that others have ended.
+    pub fn find_ended(&mut self) {
+        let mut members = 0u128;
+        for number in self.group.members().filter_map(|member| self.number_of(member.custom)) {
+            members |= 1 << number;
+        }
+        for number in 0..self.places.len() {
+            if self.places[number].child().is_some() && members & 1 << number == 0 {
+                report!("died program={}: its process has ended", self.places[number].name());
+                self.end(number, true);
+            }
+        }
+    }
+
+    /// Ends a process, takes everything back that it had, and decides what becomes of it.
+    pub fn end(&mut self, number: usize, failed: bool) {
+        if self.judges(number) {
+            // The machine ends, and everything with it.
+            self.verdict = Some(self.take_views(number) && !failed);
+            return;
+        }
+        let is_gone = self.clear(number);
+        let place = &mut self.places[number];
+        let fate = if is_gone { place.restarts.ended(now(), failed) } else { Fate::GivenUp };
+        place.state = match fate {
+            Fate::Again(time) => State::Waits(time),
+            Fate::Ended => State::Ended,
+            Fate::GivenUp => {
+                report!("note init: {} stays ended", place.name());
+                State::Ended
+            }
+        };
+        self.answer_waiting();
+    }
+
+    /// Takes back all that a process had. Returns whether nothing is left of it.
+    fn clear(&mut self, number: usize) -> bool {
+        let place = &mut self.places[number];
+        let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return true };
+        place.waiting = None;
+        // An error says that it is dead already.
+        _ = child.process.kill();
+        self.take_views(number);
+        self.disconnect_clients(number);
+        let place = &mut self.places[number];
+        let reset = place.building.reset();
+        if let Err(refusal) = &reset {
+            report!("error init: taking back the memory of {}: {refusal}", place.name());
+        }
+        reset.is_ok()
+    }
+
+    /// Takes back the views of device memory that a process had: no device works for it any more.
+    /// Returns whether none is left.
+    fn take_views(&mut self, number: usize) -> bool {
+        let name = self.places[number].name();
+        match self.views.ended(World::custom_of(number), true) {
+            Ok(0) => {}
+            Ok(taken) => warn!("{} ended with {} views of device memory", name, taken),
+            Err(denial) => {
+                report!("error init: taking back the views of {name}: {denial}");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends the connections of all clients of a process: the next one is with its successor, which
+    /// knows nothing of them.
+    fn disconnect_clients(&self, number: usize) {
+        let Ok(serves) = self.places[number].is.get_serves() else { return };
+        for group in serves.iter().map(|serves| &self.groups[usize::from(serves.get_group())]) {
+            // Process 1 has made the group, and is its first member.
+            for member in group.members().filter(|member| member.index != 0) {
+                // It may have left meanwhile.
+                _ = group.remove(member.index);
+            }
+        }
+    }
+
+    /// Starts the processes whose time has come. Returns when the next one is to be started.
+    pub fn start_due(&mut self) -> Option<u64> {
+        let now = now();
+        let mut next = None;
+        for number in 0..self.places.len() {
+            let State::Waits(time) = self.places[number].state else { continue };
+            if time <= now {
+                self.start_again(number);
+            }
+            if let State::Waits(time) = self.places[number].state {
+                next = Some(next.map_or(time, |next: u64| next.min(time)));
+            }
+        }
+        next
+    }
+
+    fn start_again(&mut self, number: usize) {
+        match self.start(number) {
+            Ok(()) => {
+                report!("note init: {} is started again", self.places[number].name());
+                self.answer_waiting();
+            }
+            Err(error) => {
+                report!("error init: starting {} again: {error}", self.places[number].name());
+                self.end(number, true);
+            }
+        }
+    }
+
+    /// Whether no process runs, and none will.
+    pub fn is_over(&self) -> bool {
+        self.places.iter().all(|place| matches!(place.state, State::Ended))
+    }
+
+    /// Whether this process decides about the machine.
+    pub fn judges(&self, number: usize) -> bool {
+        usize::from(self.system.get_verdict()) == number
+    }
+}
+
+/// Returns the time in microseconds.
+pub fn now() -> u64 {
+    (u128::from(user_rt::arch::now()) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1))) as u64
+}
+
+/// Returns a time in microseconds as TSC ticks.
+pub fn ticks(time: u64) -> u64 {
+    u64::try_from(u128::from(time) * u128::from(boot::facts().tsc_hz) / 1_000_000).unwrap_or(u64::MAX)
+}
+
+/// Makes the group in which all processes call process 1, which learns of their ends by it.
+fn parents(nursery: &mut Nursery, processes: u32) -> user_rt::Result<Group> {
+    let group = nursery.make_group(processes as u16 + 1, ENDS as u16 + 1)?;
+    let bell: Notification = nursery.make(0)?;
+    bell.bind(&own::task())?;
+    group.watch(ENDS, &bell, 0)?;
+    group.expose_task(PARENT, &own::task())?;
+    Ok(group)
+}
+
+/// Adds slots to the own CSpace.
+fn more_slots(nursery: &mut Nursery, count: u32) -> user_rt::Result<Slots> {
+    let table: CNode = nursery.make(u64::from(count) + 1)?;
+    let first = own::process().grow(&table)?;
+    Ok(Slots::new(first.0..first.0 + count))
+}
+
+fn set_own_priority() -> user_rt::Result<()> {
+    let slice = (boot::facts().tsc_hz / 100).max(1);
+    SchedContext::at(slot::SCHED).configure(PRIORITY, slice)
+}

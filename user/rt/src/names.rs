@@ -1,0 +1,92 @@
+//! Connections by name: a process asks its parent for a membership in the group that a name means
+//! to it, by the protocol of `schema/names.capnp`. The book's page *Systems* says how a description
+//! gives names to a process.
+//!
+//! ```text
+//! let mut log = Service::connect("log", slot)?;
+//! match log.server(0).call(&message) {
+//!     Err(refusal) if ends_connection(&refusal) => log.reconnect(&refusal)?,
+//!     other => …
+//! }
+//! ```
+//!
+//! # When a server ends
+//! A call that the server had not answered fails with [`Error::Dead`], which names the server's
+//! task. The parent ends the connections of all its clients: further calls fail with
+//! [`Error::NotMember`], until the client connects again. So no client takes a server that was
+//! started again for the one that it knew.
+
+use abi::{Cap, Error, TaskId};
+use protocols::Failure;
+use protocols::names::{Client, Refusal as Denial};
+
+use crate::Refusal;
+use crate::cap::{Exposure, Group, Handle};
+use crate::spawn::own;
+use crate::supervisor::to_parent;
+use crate::talk::Line;
+
+/// Why there is no connection: the parent refused it, or could not be asked.
+pub type NameError = Failure<Denial, Refusal>;
+
+fn parent() -> Client<Line> {
+    Client(to_parent())
+}
+
+fn ask(name: &'static str, slot: Cap, dead: TaskId) -> Result<Service, NameError> {
+    parent().connect(|mut connect| {
+        connect.set_name(name);
+        connect.set_slot(slot.0);
+        connect.set_dead(dead.raw());
+    })?;
+    Ok(Service { name, slot })
+}
+
+/// Whether an error of a call says that the connection has ended.
+pub fn ends_connection(refusal: &Refusal) -> bool {
+    matches!(refusal.error, Error::Dead | Error::NotMember | Error::NoExposure | Error::Dying)
+}
+
+/// A connection by name: a slot in which the process has its capability of the group.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    name: &'static str,
+    slot: Cap,
+}
+
+impl Service {
+    /// Connects to the group that a name means to this process. Waits until its servers run.
+    /// `slot` is empty.
+    pub fn connect(name: &'static str, slot: Cap) -> Result<Service, NameError> {
+        ask(name, slot, TaskId::NONE)
+    }
+
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn group(&self) -> Group {
+        Group::at(self.slot)
+    }
+
+    /// Returns a server of the group, by the index of its exposure.
+    pub fn server(&self, index: u32) -> Exposure {
+        self.group().exposure(index)
+    }
+
+    /// Connects again, in the same slot, after the connection has ended by this refusal of a call.
+    /// If it names a dead server, waits until that has been started again.
+    pub fn reconnect(&mut self, refusal: &Refusal) -> Result<(), NameError> {
+        own::cnode().delete(self.slot).map_err(Failure::Transport)?;
+        let dead = if refusal.error == Error::Dead { refusal.who } else { TaskId::NONE };
+        *self = ask(self.name, self.slot, dead)?;
+        Ok(())
+    }
+
+    /// Ends the connection, and empties its slot.
+    pub fn leave(self) -> Result<(), NameError> {
+        let left = parent().leave(|mut leave| leave.set_name(self.name));
+        own::cnode().delete(self.slot).map_err(Failure::Transport)?;
+        left
+    }
+}
