@@ -1,19 +1,26 @@
 //! Connections by name ([`user_rt::names`]): members of a system's groups, as long as the servers
 //! run.
 
+use core::mem;
+
 use abi::{Cap, Error, Rights, TaskId};
+use protocols::capnp::{self, primitive_list};
 use protocols::names::{self, Refusal, Server, answer, request};
 use protocols::system::{member, text};
 use protocols::{WORDS_MAX, compose_plain};
 use user_rt::cap::{Group, Handle};
 use user_rt::ipc::{Message, Received};
-use user_rt::report;
+use user_rt::log::Shown;
 use user_rt::spawn::own;
 use user_rt::talk::put;
+use user_rt::{debug, report};
 
 use crate::places::{State, Waiting};
 use crate::supervise::Parent;
 use crate::world::World;
+
+/// Further attempts to make a process a member.
+const JOIN_TRIES: u32 = 4;
 
 /// How the servers of a group are: the worst of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,26 +33,42 @@ enum Servers {
     Gone,
 }
 
-impl World<'_> {
-    /// Returns the place of a name in a process's description, and the group that it means.
-    fn look_up(&self, number: usize, wanted: &str) -> Option<(u32, usize)> {
+impl<'a> World<'a> {
+    /// Returns the group that a name means to a process.
+    fn look_up(&self, number: usize, wanted: &str) -> Option<usize> {
         let uses = self.places[number].is.get_uses().ok()?;
-        let named = (0..).zip(uses).find(|(_, uses)| text(uses.get_name()) == wanted);
-        named.map(|(place, uses)| (place, usize::from(uses.get_group())))
+        let named = uses.iter().find(|uses| text(uses.get_name()) == wanted);
+        named.map(|uses| usize::from(uses.get_group()))
     }
 
-    /// Returns how the servers of a group are, for a client that knows a task to be `dead`. That may
-    /// be news: the kernel tells a server's callers first.
-    fn servers(&self, group: usize, dead: TaskId) -> Servers {
-        let exposes = self.system.get_groups().and_then(|groups| groups.get(group as u32).get_exposes());
-        let Ok(exposes) = exposes else { return Servers::Gone };
+    /// Returns how the servers of a group are.
+    fn servers(&self, group: usize) -> Servers {
+        let Ok(exposes) = self.exposes(group) else { return Servers::Gone };
         let each = exposes.iter().map(|server| match self.places[usize::from(server)].state {
-            State::Runs(_, first) if first == dead => Servers::Start,
             State::Runs(..) => Servers::Run,
             State::Waits(_) => Servers::Start,
             State::Ended => Servers::Gone,
         });
         each.max().unwrap_or(Servers::Run)
+    }
+
+    fn exposes(&self, group: usize) -> capnp::Result<primitive_list::Reader<'a, u16>> {
+        self.system.get_groups()?.get(group as u32).get_exposes()
+    }
+
+    /// Ends the server of a group whose first task is this one, if that is dead. That may be news:
+    /// the kernel tells a task's callers first, and other tasks of the process may go on.
+    fn end_server(&mut self, group: usize, dead: TaskId) {
+        let Ok(exposes) = self.exposes(group) else { return };
+        for server in exposes.iter().map(usize::from) {
+            let State::Runs(_, first) = &self.places[server].state else { continue };
+            // A resume does nothing to a task that runs.
+            if first.id == dead && first.task.resume().is_err_and(|refusal| refusal.error == Error::BadState)
+            {
+                report!("died program={}: its first task has ended", self.places[server].name());
+                self.end(server, true);
+            }
+        }
     }
 
     /// Returns what a description says of a process's membership.
@@ -64,13 +87,17 @@ impl World<'_> {
         self.part(number, group)?;
         let child = self.places[number].child().ok_or(Refusal::Failed)?;
         let (rights, custom) = (Rights(member.get_rights()), member.get_custom());
-        let joined = child.join(&self.groups[group], Cap(slot), rights, custom);
-        if let Err(refusal) = joined {
-            // The offer of the slot stands for the process: it must not lead to another group.
-            _ = child.process.accept_none();
-            return Err(self.refused(number, refusal));
+        let mut joined = child.join(&self.groups[group], Cap(slot), rights, custom);
+        for _ in 0..JOIN_TRIES {
+            // A process has one offer, and its own tasks offer slots, too.
+            if joined.is_err_and(|refusal| refusal.error == Error::NoConsent) {
+                joined = child.join(&self.groups[group], Cap(slot), rights, custom);
+            }
         }
-        Ok(())
+        if joined.is_err() {
+            _ = child.process.accept_none();
+        }
+        joined.map(|_| ()).map_err(|refusal| self.refused(number, refusal))
     }
 
     /// Ends a process's membership in a group. Returns whether it was a member.
@@ -90,7 +117,7 @@ impl World<'_> {
         match refusal.error {
             Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
             _ => {
-                report!("note init: connecting {}: {refusal}", self.places[number].name());
+                debug!("connecting {}: {}", self.places[number].name(), Shown(refusal));
                 Refusal::Failed
             }
         }
@@ -99,19 +126,32 @@ impl World<'_> {
     /// Answers those that wait for a connection, where that has become clear.
     pub fn answer_waiting(&mut self) {
         for number in 0..self.places.len() {
-            let Some(Waiting { name, slot, dead }) = self.places[number].waiting else { continue };
-            let uses = self.places[number].is.get_uses();
-            let Ok(group) = uses.map(|uses| usize::from(uses.get(name).get_group())) else { continue };
-            let answer = match self.servers(group, dead) {
+            let Some(Waiting { group, slot }) = self.places[number].waiting else { continue };
+            let answer = match self.servers(group) {
                 Servers::Start => continue,
                 Servers::Run => self.join(number, group, slot),
                 Servers::Gone => Err(Refusal::Gone),
             };
-            let place = &mut self.places[number];
-            place.waiting = None;
-            // The caller may have ended, or been cancelled.
-            _ = place.reply.reply(&answer_of(answer));
+            self.places[number].waiting = None;
+            let answered = self.places[number].reply.reply(&answer_of(answer));
+            if answered.is_err() && answer.is_ok() {
+                // The task was cancelled or killed: nobody knows of the connection.
+                _ = self.part(number, group);
+                let child = self.places[number].child();
+                _ = child.map(|child| child.cnode.delete(Cap(slot)));
+            }
         }
+    }
+
+    /// Lets the task whose call is served wait until the servers of a group run. A task of its
+    /// process that waits already is answered: there is room for one.
+    fn wait(&mut self, number: usize, waiting: Waiting) {
+        let place = &mut self.places[number];
+        if place.waiting.replace(waiting).is_some() {
+            // It may have been cancelled or killed.
+            _ = place.reply.reply(&answer_of(Err(Refusal::Busy)));
+        }
+        mem::swap(&mut place.reply, &mut self.reply);
     }
 }
 
@@ -128,18 +168,13 @@ impl Server<Received> for Parent<'_, '_> {
     fn connect(&mut self, _: &Received, asked: request::connect::Reader<'_>) -> Result<(), Refusal> {
         let number = self.caller.ok_or(Refusal::Unknown)?;
         let name = asked.get_name().ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
-        let (name, group) = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
-        let (slot, dead) = (asked.get_slot(), TaskId::from_raw(asked.get_dead()));
-        match self.world.servers(group, dead) {
-            Servers::Run => self.world.join(number, group, slot),
+        let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        self.world.end_server(group, TaskId::from_raw(asked.get_dead()));
+        match self.world.servers(group) {
+            Servers::Run => self.world.join(number, group, asked.get_slot()),
             Servers::Gone => Err(Refusal::Gone),
             Servers::Start => {
-                let place = &mut self.world.places[number];
-                if place.waiting.is_some() {
-                    return Err(Refusal::Busy);
-                }
-                place.reply.save().map_err(|_| Refusal::Failed)?;
-                place.waiting = Some(Waiting { name, slot, dead });
+                self.world.wait(number, Waiting { group, slot: asked.get_slot() });
                 self.is_answered = true;
                 Ok(())
             }
@@ -149,7 +184,7 @@ impl Server<Received> for Parent<'_, '_> {
     fn leave(&mut self, _: &Received, asked: request::leave::Reader<'_>) -> Result<(), Refusal> {
         let number = self.caller.ok_or(Refusal::Unknown)?;
         let name = asked.get_name().ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
-        let (_, group) = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
         match self.world.part(number, group)? {
             true => Ok(()),
             false => Err(Refusal::NotConnected),

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use abi::{MachineRights, Rights, TaskId, cpu_features};
+use abi::{MachineRights, Rights, cpu_features};
 use protocols::capnp;
 use protocols::system::{MEMORY_REST, cpus_from, process, text};
 use user_rt::arch::memory;
@@ -12,12 +12,12 @@ use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::{Settings, transfer};
 use user_rt::layout::slot;
 use user_rt::spawn::{
-    Child, Nursery, ProcessSpec, Run, SpawnError, StartIn, TaskSpec, own, process as make, task,
+    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, own, process as make, task,
 };
 use user_rt::{boot, info, report};
 
 use crate::line;
-use crate::places::{self, State};
+use crate::places::{self, NOTES, State};
 use crate::world::{World, ticks};
 
 /// Why a process cannot be started.
@@ -66,6 +66,8 @@ pub fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, Launch
 impl World<'_> {
     /// Starts a process that does not run. After a failure nothing is left of it.
     pub fn start(&mut self, number: usize) -> Result<(), LaunchError> {
+        let place = &mut self.places[number];
+        (place.is_clear, place.notes) = (false, NOTES);
         let launched = self.launch(number);
         let place = &mut self.places[number];
         match launched {
@@ -74,13 +76,13 @@ impl World<'_> {
                 Ok(())
             }
             Err(error) => {
-                _ = place.building.reset();
+                place.clear();
                 Err(error)
             }
         }
     }
 
-    fn launch(&mut self, number: usize) -> Result<(Child, TaskId), LaunchError> {
+    fn launch(&mut self, number: usize) -> Result<(Child, Spawned), LaunchError> {
         let is = self.places[number].is;
         let program = self.places[number].program;
         let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
@@ -128,8 +130,8 @@ impl World<'_> {
     }
 
     /// Makes a process's first task, makes it known to the process's clients and to its parent,
-    /// and lets it run. Returns its id.
-    fn begin(&mut self, number: usize, child: &Child) -> Result<TaskId, LaunchError> {
+    /// and lets it run.
+    fn begin(&mut self, number: usize, child: &Child) -> Result<Spawned, LaunchError> {
         let place = &mut self.places[number];
         let is = place.is;
         // Names do not fit in registers.
@@ -156,7 +158,7 @@ impl World<'_> {
             at("exposing it", group.expose_task(serves.get_exposure().into(), &first.task))?;
         }
         at("starting it", first.task.resume())?;
-        Ok(first.id)
+        Ok(first)
     }
 }
 
@@ -165,10 +167,15 @@ fn give_authority(building: &mut Nursery, child: &Child, is: process::Reader<'_>
     const STEP: &str = "giving it authority over CPU time";
     let control: SchedControl = at(STEP, building.make(0))?;
     let cpus = is.get_cpus()?;
+    // Without any room it could set time without a budget.
+    let room = if is.get_budget() == 0 { is.get_room() } else { is.get_room().max(1) };
     for first in (0..boot::facts().cpus as u32).step_by(u64::BITS as usize) {
-        let (bits, room) = (cpus_from(cpus, first), is.get_room().into());
+        let bits = cpus_from(cpus, first);
         if bits != 0 {
-            at(STEP, own::sched_control().allow_within(&control, is.get_ceiling(), first, bits, room))?;
+            at(
+                STEP,
+                own::sched_control().allow_within(&control, is.get_ceiling(), first, bits, room.into()),
+            )?;
         }
     }
     at(STEP, child.give_sched_control(&control))

@@ -1,20 +1,23 @@
 //! What process 1 keeps of each process of the system.
 
-use abi::{PAGE_SIZE, TaskId};
+use abi::PAGE_SIZE;
 use heapless::Vec;
 use protocols::capnp::Result as Read;
 use protocols::system::{MEMORY_REST, device, process, text};
 use user_rt::archive::Program;
 use user_rt::cap::Reply;
 use user_rt::elf::Image;
+use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::TASK_STRIDE;
-use user_rt::spawn::{Child, Nursery};
+use user_rt::spawn::{Child, Nursery, Spawned};
 use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
 
 use crate::restarts::{Restarts, Rule};
 
 /// Slots of process 1 for one process: what [`crate::launch`] makes for it.
 pub const SLOTS: u32 = 64;
+/// Attempts to reset a process's memory at a time: objects of it may be ending.
+const CLEAR_TRIES: u32 = 20;
 /// Page tables of a process that maps nothing of its own: those of the [layout](user_rt::layout).
 const TABLES_LEAST: u64 = 24;
 /// Page tables of the process that gets the rest of the memory.
@@ -31,7 +34,7 @@ const OBJECT_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub enum State {
     /// It runs, with this first task.
-    Runs(Child, TaskId),
+    Runs(Child, Spawned),
     /// It is started at this time, in microseconds since the machine began to count.
     Waits(u64),
     /// It has ended, and is not started again.
@@ -41,12 +44,9 @@ pub enum State {
 /// A task of the process that waits for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
-    /// The place of the name in the description's list.
-    pub name: u32,
+    pub group: usize,
     /// Where it wants its capability.
     pub slot: u32,
-    /// A server that it knows to be dead, or none.
-    pub dead: TaskId,
 }
 
 /// A process of the system.
@@ -60,7 +60,14 @@ pub struct Place<'a> {
     /// Keeps the call of a task that waits.
     pub reply: Reply,
     pub waiting: Option<Waiting>,
+    /// Whether `building` is reset: nothing is left of the last process.
+    pub is_clear: bool,
+    /// How much process 1 may still say of the process, which might fill the log by it.
+    pub notes: u8,
 }
+
+/// What process 1 says of a process between two starts, at most.
+pub const NOTES: u8 = 32;
 
 impl<'a> Place<'a> {
     pub fn name(&self) -> &'a str {
@@ -70,6 +77,23 @@ impl<'a> Place<'a> {
     /// Returns the process, while it runs.
     pub const fn child(&self) -> Option<&Child> {
         if let State::Runs(child, _) = &self.state { Some(child) } else { None }
+    }
+}
+
+impl Place<'_> {
+    /// Resets the memory of a process that has ended. Returns whether that is done: others may
+    /// still hold a part of it, such as a pinned frame.
+    pub fn clear(&mut self) -> bool {
+        for _ in 0..CLEAR_TRIES {
+            match self.building.try_reset(Pins::Hold) {
+                Ok(_) => {
+                    self.is_clear = true;
+                    return true;
+                }
+                Err(_) => _ = yield_now(),
+            }
+        }
+        false
     }
 }
 
@@ -111,9 +135,8 @@ pub fn building_log2(is: process::Reader<'_>, image: &Image<'_>) -> u8 {
     let tables = (1 + u64::from(tables(is))) * TABLE_BYTES;
     let building = pages * PAGE_SIZE + tables + objects + OBJECT_BYTES;
     let own = memory_log2(is).map_or(0, |log2| 1u64 << log2);
-    let log2_up = |bytes: u64| bytes.next_power_of_two().ilog2() as u8;
-    // The process's own Untyped lies at a multiple of its size.
-    if own > building { log2_up(own) + 1 } else { log2_up(building + own) }
+    // The process's own Untyped is made first, at a multiple of its size.
+    (building + own).next_power_of_two().ilog2() as u8
 }
 
 /// Returns the views that a description grants a process: the memory of its devices.
@@ -125,7 +148,7 @@ pub fn grants<'a>(
     for place in is.get_devices()? {
         for range in devices(place).get_memory()? {
             let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
-            // There are no more views than there is room.
+            // The host tool allows no more.
             _ = grants.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
         }
     }

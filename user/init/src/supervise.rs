@@ -3,16 +3,14 @@
 //! Process 1 never calls the others: they call it. It learns of their ends by a Notification that
 //! watches the group in which they are members.
 
-use core::fmt;
-
 use abi::Error;
 use protocols::names;
 use protocols::supervisor::{self as protocol, Refusal, Server, request};
-use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
-use user_rt::log::Shown;
+use user_rt::invoke::yield_now;
+use user_rt::ipc::{Event, Message, Patience, Received, recv_within};
 use user_rt::supervisor::{lend, take_back};
 use user_rt::talk::{put, with_bytes};
-use user_rt::{info, report, warn};
+use user_rt::{info, report};
 
 use crate::places::grants;
 use crate::world::{World, ticks};
@@ -50,20 +48,21 @@ impl World<'_> {
     }
 
     fn serve(&mut self, call: &Received) {
-        let caller = self.number_of(call.custom);
+        // The call brought its caller's CPU time. Saved, it gives that back: process 1 goes on with
+        // its own, which all processes have to wait for.
+        if self.reply.save().is_err() || yield_now().is_err() {
+            return;
+        }
+        // A forwarded call says what another process was told.
+        let caller = self.number_of(call.custom).filter(|_| !call.forwarded);
+        let caller = caller.filter(|number| self.places[*number].child().is_some());
         let mut parent = Parent { world: self, caller, is_answered: false };
         let answer = parent.answer(call);
         if !parent.is_answered {
             // The caller may have ended meanwhile.
-            _ = reply(&answer);
+            _ = self.reply.reply(&answer);
         }
     }
-}
-
-/// Says what is to be known of a program: the harness reads it, and a person reads it in the log.
-fn say(text: fmt::Arguments<'_>) {
-    warn!("{}", Shown(text));
-    report!("{text}");
 }
 
 /// Process 1, as it serves one call.
@@ -75,11 +74,15 @@ pub struct Parent<'w, 'a> {
     pub is_answered: bool,
 }
 
-impl Parent<'_, '_> {
+impl<'a> Parent<'_, 'a> {
     fn answer(&mut self, call: &Received) -> Message {
         let label = call.message.label;
-        if label != protocol::LABEL && label != names::LABEL {
-            say(format_args!("note init: {} said something unknown: label {label}", self.name()));
+        if let Some(number) = self.caller
+            && label != protocol::LABEL
+            && label != names::LABEL
+        {
+            let name = self.name(number);
+            self.world.note(number, format_args!("note init: {name} said something unknown: label {label}"));
         }
         with_bytes(&call.message, |bytes| match label {
             names::LABEL => names::serve(self, call, label, bytes, |answer| put(names::ANSWER, answer)),
@@ -87,8 +90,8 @@ impl Parent<'_, '_> {
         })
     }
 
-    fn name(&self) -> &str {
-        self.caller.map_or("?", |number| self.world.places[number].name())
+    fn name(&self, number: usize) -> &'a str {
+        self.world.places[number].name()
     }
 }
 
@@ -98,7 +101,7 @@ impl Server<Received> for Parent<'_, '_> {
     fn done(&mut self, _: &Received, asked: request::done::Reader<'_>) -> Done {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
         let failed = asked.get_failed() != 0;
-        info!("{} ends: {}", self.name(), if failed { "fail" } else { "pass" });
+        info!("{} ends: {}", self.name(number), if failed { "fail" } else { "pass" });
         self.world.end(number, failed);
         self.is_answered = true;
         Ok(())
@@ -106,7 +109,8 @@ impl Server<Received> for Parent<'_, '_> {
 
     fn panicked(&mut self, _: &Received, asked: request::panicked::Reader<'_>) -> Done {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
-        say(format_args!("died program={}: task {:#x} panicked", self.name(), asked.get_task()));
+        let (name, task) = (self.name(number), asked.get_task());
+        self.world.note(number, format_args!("died program={name}: task {task:#x} panicked"));
         // Its other tasks might wait for this one for ever.
         self.world.end(number, true);
         self.is_answered = true;
@@ -115,11 +119,13 @@ impl Server<Received> for Parent<'_, '_> {
 
     /// Reports the loss, which is otherwise the program's own affair.
     fn lost(&mut self, _: &Received, asked: request::lost::Reader<'_>) -> Done {
-        let (task, reason, address) = (asked.get_task(), asked.get_reason(), asked.get_address());
-        say(format_args!(
-            "note init: {} lost task {task:#x} (reason {reason}, address {address:#x})",
-            self.name()
-        ));
+        let number = self.caller.ok_or(Refusal::NotAllowed)?;
+        let (name, task) = (self.name(number), asked.get_task());
+        let (reason, address) = (asked.get_reason(), asked.get_address());
+        self.world.note(
+            number,
+            format_args!("note init: {name} lost task {task:#x} (reason {reason}, address {address:#x})"),
+        );
         Ok(())
     }
 
@@ -134,6 +140,7 @@ impl Server<Received> for Parent<'_, '_> {
     }
 
     fn view_back(&mut self, from: &Received, asked: request::view_back::Reader<'_>) -> Done {
+        self.caller.ok_or(Refusal::NotAllowed)?;
         take_back(&mut self.world.views, from.custom, asked)
     }
 }

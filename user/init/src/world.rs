@@ -1,11 +1,14 @@
 //! The system that runs: its processes and groups, and what process 1 needs to look after them.
 
+use core::fmt;
+
 use heapless::Vec;
 use protocols::system::{GROUPS_MAX, MEMORY_REST, PROCESSES_MAX, system, text};
 use user_rt::archive::Archive;
-use user_rt::cap::{CNode, Group, Handle, Notification, SchedContext};
+use user_rt::cap::{CNode, Group, Handle, Notification, Reply, SchedContext};
 use user_rt::elf::Image;
 use user_rt::layout::slot;
+use user_rt::log::Shown;
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
 use user_rt::supervisor::PARENT;
@@ -14,12 +17,14 @@ use user_rt::{boot, report, warn};
 
 use crate::launch::{LaunchError, at};
 use crate::memory::Memory;
-use crate::places::{self, Place, SLOTS, State, building_log2};
+use crate::places::{self, NOTES, Place, SLOTS, State, building_log2};
 use crate::restarts::{Fate, Restarts};
 use crate::security::Policy;
 
 /// Exposure at which process 1 learns that a process has ended.
 const ENDS: u32 = 1;
+/// Microseconds after which process 1 tries again to take back the memory of a process.
+const CLEAR_AGAIN: u64 = 10_000;
 /// The priority of process 1: above everything that a process may have, so that it can end each.
 const PRIORITY: u8 = 250;
 
@@ -34,6 +39,8 @@ pub struct World<'a> {
     pub groups: Vec<Group, { GROUPS_MAX as usize }>,
     pub places: Vec<Place<'a>, { PROCESSES_MAX as usize }>,
     pub views: Views<Frames>,
+    /// Keeps the call that is being served.
+    pub reply: Reply,
     /// The machine's verdict, once it is known.
     pub verdict: Option<bool>,
 }
@@ -66,7 +73,9 @@ impl<'a> World<'a> {
         }
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
-        let mut world = World { system, policy, memory, group, groups, places, views, verdict: None };
+        let reply = at("making a Reply", memory.own.make(0))?;
+        let verdict = None;
+        let mut world = World { system, policy, memory, group, groups, places, views, reply, verdict };
         world.make_places(archive)?;
         Ok(world)
     }
@@ -85,7 +94,17 @@ impl<'a> World<'a> {
             let building = Nursery::new(memory, at("slots for a process", slots.split(SLOTS))?);
             let reply = at("making a Reply", self.memory.own.make(0))?;
             let restarts = Restarts::new(places::rule(is));
-            let place = Place { is, program, building, state: State::Ended, restarts, reply, waiting: None };
+            let place = Place {
+                is,
+                program,
+                building,
+                state: State::Ended,
+                restarts,
+                reply,
+                waiting: None,
+                is_clear: true,
+                notes: NOTES,
+            };
             _ = self.places.push(place);
         }
         Ok(())
@@ -99,6 +118,18 @@ impl<'a> World<'a> {
     /// Returns the process with these custom bits.
     pub fn number_of(&self, custom: u16) -> Option<usize> {
         usize::from(custom).checked_sub(1).filter(|number| *number < self.places.len())
+    }
+
+    /// Says something of a process that it brings about, unless that has been said too often.
+    pub fn note(&mut self, number: usize, text: fmt::Arguments<'_>) {
+        let place = &mut self.places[number];
+        let Some(left) = place.notes.checked_sub(1) else { return };
+        place.notes = left;
+        warn!("{}", Shown(text));
+        report!("{text}");
+        if left == 0 {
+            report!("note init: no more is said of {}", place.name());
+        }
     }
 
     /// Finds processes that have ended by themselves, or that others have ended.
@@ -122,10 +153,9 @@ impl<'a> World<'a> {
             self.verdict = Some(self.take_views(number) && !failed);
             return;
         }
-        let is_gone = self.clear(number);
+        self.clear(number);
         let place = &mut self.places[number];
-        let fate = if is_gone { place.restarts.ended(now(), failed) } else { Fate::GivenUp };
-        place.state = match fate {
+        place.state = match place.restarts.ended(now(), failed) {
             Fate::Again(time) => State::Waits(time),
             Fate::Ended => State::Ended,
             Fate::GivenUp => {
@@ -136,21 +166,16 @@ impl<'a> World<'a> {
         self.answer_waiting();
     }
 
-    /// Takes back all that a process had. Returns whether nothing is left of it.
-    fn clear(&mut self, number: usize) -> bool {
+    /// Takes back all that a process had.
+    fn clear(&mut self, number: usize) {
         let place = &mut self.places[number];
-        let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return true };
+        let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return };
         place.waiting = None;
         // An error says that it is dead already.
         _ = child.process.kill();
         self.take_views(number);
         self.disconnect_clients(number);
-        let place = &mut self.places[number];
-        let reset = place.building.reset();
-        if let Err(refusal) = &reset {
-            report!("error init: taking back the memory of {}: {refusal}", place.name());
-        }
-        reset.is_ok()
+        self.places[number].clear();
     }
 
     /// Takes back the views of device memory that a process had: no device works for it any more.
@@ -188,7 +213,10 @@ impl<'a> World<'a> {
         for number in 0..self.places.len() {
             let State::Waits(time) = self.places[number].state else { continue };
             if time <= now {
-                self.start_again(number);
+                match self.places[number].is_clear || self.places[number].clear() {
+                    true => self.start_again(number),
+                    false => self.places[number].state = State::Waits(now + CLEAR_AGAIN),
+                }
             }
             if let State::Waits(time) = self.places[number].state {
                 next = Some(next.map_or(time, |next: u64| next.min(time)));

@@ -47,15 +47,17 @@ pub fn ends_connection(refusal: &Refusal) -> bool {
     matches!(refusal.error, Error::Dead | Error::NotMember | Error::NoExposure | Error::Dying)
 }
 
-/// A connection by name: a slot in which the process has its capability of the group.
-#[derive(Clone, Copy, Debug)]
+/// A connection by name: a slot in which the process has its capability of the group. It is one
+/// task's: another one would not learn that the connection is a new one.
+#[derive(Debug)]
 pub struct Service {
     name: &'static str,
     slot: Cap,
 }
 
 impl Service {
-    /// Connects to the group that a name means to this process. Waits until its servers run.
+    /// Connects to the group that a name means to this process. Waits until its servers run; one
+    /// task of the process can wait, and another one that begins to wait makes it fail with `Busy`.
     /// `slot` is empty.
     pub fn connect(name: &'static str, slot: Cap) -> Result<Service, NameError> {
         ask(name, slot, TaskId::NONE)

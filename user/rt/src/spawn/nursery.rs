@@ -141,6 +141,13 @@ impl Nursery {
         Ok(free)
     }
 
+    /// Resets the nursery, and does not try again if an object cannot be destroyed yet.
+    pub fn try_reset(&mut self, pins: Pins) -> Result<u64> {
+        let free = self.untyped.reset(pins)?;
+        self.slots.restart();
+        Ok(free)
+    }
+
     pub fn untyped(&self) -> &Untyped {
         &self.untyped
     }

@@ -1,10 +1,12 @@
 //! Processes of systems: each does what `role=` says in its description. The systems
-//! `supervision` and `sixty` are made of them.
+//! `supervision`, `starved` and `sixty` are made of them.
 //!
 //! | role | what it does |
 //! |---|---|
 //! | `counter` | serves: counts its calls, and ends in the way that it is asked for |
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
+//! | `caller` | connects to a counter and leaves it, all the time |
+//! | `hog` | runs all the time |
 //! | `link` | serves: asks the next one by the name `next`, and adds 1 to the answer |
 //! | `last` | the last of these: answers 1 |
 //! | `head` | asks the first one, whose answer has to be `links=N` |
@@ -23,10 +25,12 @@ user_rt::program!(begin);
 fn begin(_: u64) -> ! {
     match boot::options().value("role") {
         Some("counter") => servers::count(),
+        Some("caller") => servers::call(),
+        Some("hog") => servers::run(),
         Some("link") => servers::link(),
         Some("last") => servers::last(),
         Some("head") => asker::head(),
         Some("asker") => asker::ask(),
-        role => panic!("role={role:?}: want counter, asker, link, last or head"),
+        role => panic!("role={role:?}: want asker, caller, counter, head, hog, last or link"),
     }
 }

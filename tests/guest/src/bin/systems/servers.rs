@@ -1,6 +1,8 @@
 //! The servers, and what they are asked.
 
 use abi::Cap;
+use protocols::Failure;
+use protocols::names::Refusal as Denial;
 use user_rt::ipc::{Event, Message, recv, reply_recv};
 use user_rt::layout::slot as slots;
 use user_rt::names::Service;
@@ -70,6 +72,22 @@ pub fn count() -> ! {
         count += 1;
         of(count)
     })
+}
+
+pub fn call() -> ! {
+    loop {
+        match Service::connect("counter", slot(0)).and_then(Service::leave) {
+            // The counter may end between the two.
+            Ok(()) | Err(Failure::Refused(Denial::NotConnected)) => {}
+            Err(error) => panic!("connecting: {error:?}"),
+        }
+    }
+}
+
+pub fn run() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 pub fn last() -> ! {
