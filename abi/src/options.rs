@@ -39,7 +39,7 @@ const fn word(
     Word { key, readers, takes, meaning }
 }
 
-/// Programs of the boot archive that process 1 starts, by the name that `run=` takes.
+/// Systems whose programs read no words besides those of [`WORDS`], by the name that `run=` takes.
 pub const PROGRAMS: &[&str] = &[
     "bench",
     "samples",
@@ -56,14 +56,6 @@ pub const PROGRAMS: &[&str] = &[
     "oom",
     "policies",
 ];
-
-/// Program of the boot archive for each name that `run=` takes, where they differ.
-const ALIASES: &[(&str, &str)] = &[("test", "kerntest"), ("diff", "kerntest"), ("calibrate", "bench")];
-
-/// Returns the program of the boot archive that `run=name` starts.
-pub fn program_of(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, program)| program)
-}
 
 /// Those that measure rows.
 const BENCH: &[&str] = &["bench", "samples"];
@@ -94,8 +86,13 @@ pub const WORDS: &[Word] = &[
         Takes::Least(1),
         "events that each CPU's ring holds, in the `trace` build",
     ),
-    word("run", &["process 1"], Takes::Text, "the program to start; without it process 1 checks itself"),
-    word("label", &["process 1"], Takes::Least(0), "the program's security label"),
+    word("run", &["process 1"], Takes::Text, "the system to start; without it process 1 checks itself"),
+    word(
+        "label",
+        &["process 1"],
+        Takes::Least(0),
+        "the security label of processes whose description has none",
+    ),
     word("rules", &["process 1"], Takes::Text, "rules between labels, `S:O:MAY,…`"),
     word(
         "die",
@@ -353,14 +350,6 @@ mod tests {
         assert_eq!(once(""), Ok(()));
         let said = once("run=test level=info level=off").expect_err("twice").to_string();
         assert_eq!(said, "level=info and level=off: only the second would count; leave one out");
-    }
-
-    #[test]
-    fn aliases_name_programs_and_others_themselves() {
-        assert_eq!(
-            (program_of("test"), program_of("calibrate"), program_of("stress")),
-            ("kerntest", "bench", "stress")
-        );
     }
 
     #[test]

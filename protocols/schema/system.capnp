@@ -1,5 +1,5 @@
 # A system, as process 1 reads it: its processes, groups, devices and labels. The host tool compiles `systems/NAME.toml` into
-# one message, the file `system` of the boot archive, and process 1 reads the message in place.
+# one message, the file `systems/NAME` of the boot archive, and process 1 reads the message in place.
 #
 # All names are resolved: processes, groups and devices name each other by their places in the lists.
 @0xd2f1a0c47b8e6395;
@@ -126,7 +126,8 @@ struct Process {
   # Time in each period; 0: it has no budget.
   period @13 :UInt64;
   room @14 :UInt32;
-  # Ten-thousandths of a CPU for all budgets that it sets, as SchedAllow takes it; 0: without limit.
+  # Ten-thousandths of a CPU for all budgets that it sets, as SchedAllow takes it; 0: without limit, or hardly any if it
+  # has a budget.
   tasks @15 :UInt32;
   slots @16 :UInt32;
   machine @17 :UInt32;

@@ -7,6 +7,9 @@ use crate::system::Interrupt;
 use crate::values::At;
 use crate::written::Written;
 
+/// Views of device memory that process 1 keeps.
+const VIEWS_MAX: usize = 16;
+
 /// A claim of a device: its name, the claimed range, and its place in the file.
 struct Claim<'a> {
     device: &'a str,
@@ -39,6 +42,24 @@ pub fn check(written: &Written, problems: &mut Problems) {
     lines(written, problems);
     numbers(written, problems);
     drivers(written, problems);
+    views(written, problems);
+}
+
+/// Reports a process whose devices have more ranges of memory than a process can have views.
+fn views(written: &Written, problems: &mut Problems) {
+    for process in &written.processes {
+        let mut ranges = 0;
+        for wanted in &process.devices {
+            let found = written.devices.iter().find(|device| device.name.value == wanted.value);
+            let before = ranges;
+            ranges += found.map_or(0, |device| device.memory.len());
+            if before <= VIEWS_MAX && ranges > VIEWS_MAX {
+                let title = format!("the devices of `{}` have {ranges} ranges of memory", process.name.value);
+                let fix = format!("a process has at most {VIEWS_MAX}; give some devices to another process");
+                problems.push(Problem::new(wanted.span.clone(), title, "too many with this one", fix));
+            }
+        }
+    }
 }
 
 fn overlaps(what: &str, claims: &[Claim<'_>], problems: &mut Problems) {

@@ -1,8 +1,6 @@
 //! Connections by name ([`user_rt::names`]): members of a system's groups, as long as the servers
 //! run.
 
-use core::mem;
-
 use abi::{Cap, Error, Rights, TaskId};
 use protocols::capnp::{self, primitive_list};
 use protocols::names::{self, Refusal, Server, answer, request};
@@ -126,14 +124,14 @@ impl<'a> World<'a> {
     /// Answers those that wait for a connection, where that has become clear.
     pub fn answer_waiting(&mut self) {
         for number in 0..self.places.len() {
-            let Some(Waiting { group, slot }) = self.places[number].waiting else { continue };
+            let Some(Waiting { group, slot, saved }) = self.places[number].waiting else { continue };
             let answer = match self.servers(group) {
                 Servers::Start => continue,
                 Servers::Run => self.join(number, group, slot),
                 Servers::Gone => Err(Refusal::Gone),
             };
             self.places[number].waiting = None;
-            let answered = self.places[number].reply.reply(&answer_of(answer));
+            let answered = self.front.answer(saved, &answer_of(answer));
             if answered.is_err() && answer.is_ok() {
                 // The task was cancelled or killed: nobody knows of the connection.
                 _ = self.part(number, group);
@@ -146,12 +144,10 @@ impl<'a> World<'a> {
     /// Lets the task whose call is served wait until the servers of a group run. A task of its
     /// process that waits already is answered: there is room for one.
     fn wait(&mut self, number: usize, waiting: Waiting) {
-        let place = &mut self.places[number];
-        if place.waiting.replace(waiting).is_some() {
+        if let Some(earlier) = self.places[number].waiting.replace(waiting) {
             // It may have been cancelled or killed.
-            _ = place.reply.reply(&answer_of(Err(Refusal::Busy)));
+            _ = self.front.answer(earlier.saved, &answer_of(Err(Refusal::Busy)));
         }
-        mem::swap(&mut place.reply, &mut self.reply);
     }
 }
 
@@ -174,8 +170,8 @@ impl Server<Received> for Parent<'_, '_> {
             Servers::Run => self.world.join(number, group, asked.get_slot()),
             Servers::Gone => Err(Refusal::Gone),
             Servers::Start => {
-                self.world.wait(number, Waiting { group, slot: asked.get_slot() });
-                self.is_answered = true;
+                let saved = self.saved.take().ok_or(Refusal::Failed)?;
+                self.world.wait(number, Waiting { group, slot: asked.get_slot(), saved });
                 Ok(())
             }
         }

@@ -12,7 +12,8 @@ use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::{Settings, transfer};
 use user_rt::layout::slot;
 use user_rt::spawn::{
-    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, own, process as make, task,
+    Child, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, own, process as make,
+    task,
 };
 use user_rt::{boot, info, report};
 
@@ -111,11 +112,13 @@ impl World<'_> {
         )?;
         let rights = MachineRights::from(Rights(is.get_machine()));
         at("giving it the machine", child.give_machine(rights, program.channel))?;
-        give_authority(building, &child, is)?;
+        let control = authority(building, is, 0)?;
+        let theirs = authority(building, is, room_of(is))?;
+        at("giving it authority over CPU time", child.give_sched_control(&theirs))?;
         if let Some((memory, _)) = share {
             at("giving it memory", transfer(memory, child.cnode.slot(slot::UNTYPED)))?;
         }
-        let first = self.begin(number, &child)?;
+        let first = self.begin(number, &child, &control)?;
         Ok((child, first))
     }
 
@@ -131,7 +134,12 @@ impl World<'_> {
 
     /// Makes a process's first task, makes it known to the process's clients and to its parent,
     /// and lets it run.
-    fn begin(&mut self, number: usize, child: &Child) -> Result<Spawned, LaunchError> {
+    fn begin(
+        &mut self,
+        number: usize,
+        child: &Child,
+        control: &SchedControl,
+    ) -> Result<Spawned, LaunchError> {
         let place = &mut self.places[number];
         let is = place.is;
         // Names do not fit in registers.
@@ -146,8 +154,10 @@ impl World<'_> {
             run: Run::Main,
             argument: 0,
         };
-        let first = at("making its first task", task(&mut place.building, &child.home(), &first))?;
-        let set = first.sched.configure_all(&own::sched_control(), None, settings(is));
+        // Its time may be used on its CPUs alone, whoever serves its calls.
+        let home = Home { control: Some(control), ..child.home() };
+        let first = at("making its first task", task(&mut place.building, &home, &first))?;
+        let set = first.sched.configure_all(control, None, settings(is));
         at("setting its CPU time", set)?;
         info!("{} begins: task {}, log channel {}", place.name(), first.id.raw(), place.program.channel);
         if boot::has(cpu_features::TRACE) {
@@ -162,23 +172,30 @@ impl World<'_> {
     }
 }
 
-/// Lets a process use the CPU time that its description says.
-fn give_authority(building: &mut Nursery, child: &Child, is: process::Reader<'_>) -> Result<(), LaunchError> {
-    const STEP: &str = "giving it authority over CPU time";
+/// Makes a SchedControl for the priorities and CPUs that a description says, with so much room for
+/// budgets; 0 is no limit.
+fn authority(
+    building: &mut Nursery,
+    is: process::Reader<'_>,
+    room: u32,
+) -> Result<SchedControl, LaunchError> {
+    const STEP: &str = "making authority over CPU time";
     let control: SchedControl = at(STEP, building.make(0))?;
     let cpus = is.get_cpus()?;
-    // Without any room it could set time without a budget.
-    let room = if is.get_budget() == 0 { is.get_room() } else { is.get_room().max(1) };
     for first in (0..boot::facts().cpus as u32).step_by(u64::BITS as usize) {
         let bits = cpus_from(cpus, first);
         if bits != 0 {
-            at(
-                STEP,
-                own::sched_control().allow_within(&control, is.get_ceiling(), first, bits, room.into()),
-            )?;
+            let (ceiling, room) = (is.get_ceiling(), room.into());
+            at(STEP, own::sched_control().allow_within(&control, ceiling, first, bits, room))?;
         }
     }
-    at(STEP, child.give_sched_control(&control))
+    Ok(control)
+}
+
+/// Returns a process's room for budgets. One with a budget has little if its description says
+/// nothing of a room: with none at all it could set time without a budget.
+fn room_of(is: process::Reader<'_>) -> u32 {
+    if is.get_budget() == 0 { is.get_room() } else { is.get_room().max(1) }
 }
 
 /// Returns the CPU time of a process's first task.

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   main ── supervise ── connect        calls of the processes, and their ends
+//!              │                         (front receives them)
 //!              │            │
 //!            world ── launch ── line    the state of the system, the start of a process
 //!              │
@@ -21,6 +22,7 @@
 
 mod check;
 mod connect;
+mod front;
 mod launch;
 mod line;
 mod memory;

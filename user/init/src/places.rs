@@ -5,13 +5,13 @@ use heapless::Vec;
 use protocols::capnp::Result as Read;
 use protocols::system::{MEMORY_REST, device, process, text};
 use user_rt::archive::Program;
-use user_rt::cap::Reply;
 use user_rt::elf::Image;
 use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::TASK_STRIDE;
 use user_rt::spawn::{Child, Nursery, Spawned};
 use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
 
+use crate::front::Saved;
 use crate::restarts::{Restarts, Rule};
 
 /// Slots of process 1 for one process: what [`crate::launch`] makes for it.
@@ -47,6 +47,7 @@ pub struct Waiting {
     pub group: usize,
     /// Where it wants its capability.
     pub slot: u32,
+    pub saved: Saved,
 }
 
 /// A process of the system.
@@ -57,8 +58,6 @@ pub struct Place<'a> {
     pub building: Nursery,
     pub state: State,
     pub restarts: Restarts,
-    /// Keeps the call of a task that waits.
-    pub reply: Reply,
     pub waiting: Option<Waiting>,
     /// Whether `building` is reset: nothing is left of the last process.
     pub is_clear: bool,

@@ -1,17 +1,17 @@
 //! Serves the processes of a system until its end, and starts again those that have ended.
 //!
-//! Process 1 never calls the others: they call it. It learns of their ends by a Notification that
-//! watches the group in which they are members.
+//! Process 1 never calls the others: they call it ([`front`](crate::front)). It learns of their ends
+//! by a Notification that watches the group in which they are members.
 
 use abi::Error;
 use protocols::names;
 use protocols::supervisor::{self as protocol, Refusal, Server, request};
-use user_rt::invoke::yield_now;
-use user_rt::ipc::{Event, Message, Patience, Received, recv_within};
+use user_rt::ipc::{Message, Received};
 use user_rt::supervisor::{lend, take_back};
-use user_rt::talk::{put, with_bytes};
+use user_rt::talk::put;
 use user_rt::{info, report};
 
+use crate::front::{Asked, CALLED, Saved};
 use crate::places::grants;
 use crate::world::{World, ticks};
 
@@ -34,33 +34,32 @@ impl World<'_> {
                 report!("error init: all processes have ended");
                 return false;
             }
-            let patience = next.map_or(Patience::Forever, |time| Patience::Until(ticks(time)));
-            match recv_within(patience) {
-                Ok(Event::Call(call)) => self.serve(&call),
-                Ok(Event::Bits(_)) => self.find_ended(),
+            if let Some(asked) = self.front.next() {
+                self.serve(&asked);
+                continue;
+            }
+            let bell = self.front.bell();
+            match next.map_or_else(|| bell.wait(), |time| bell.wait_until(ticks(time))) {
+                Ok(bits) if bits & !CALLED != 0 => self.find_ended(),
+                Ok(_) => {}
                 Err(refusal) if refusal.error == Error::Timeout => {}
                 Err(refusal) => {
-                    report!("error init: listening: {refusal}");
+                    report!("error init: waiting: {refusal}");
                     return false;
                 }
             }
         }
     }
 
-    fn serve(&mut self, call: &Received) {
-        // The call brought its caller's CPU time. Saved, it gives that back: process 1 goes on with
-        // its own, which all processes have to wait for.
-        if self.reply.save().is_err() || yield_now().is_err() {
-            return;
-        }
+    fn serve(&mut self, asked: &Asked) {
         // A forwarded call says what another process was told.
-        let caller = self.number_of(call.custom).filter(|_| !call.forwarded);
+        let caller = self.number_of(asked.call.custom).filter(|_| !asked.call.forwarded);
         let caller = caller.filter(|number| self.places[*number].child().is_some());
-        let mut parent = Parent { world: self, caller, is_answered: false };
-        let answer = parent.answer(call);
-        if !parent.is_answered {
+        let mut parent = Parent { world: self, caller, saved: Some(asked.reply) };
+        let answer = parent.answer(asked);
+        if let Some(saved) = parent.saved {
             // The caller may have ended meanwhile.
-            _ = self.reply.reply(&answer);
+            _ = self.front.answer(saved, &answer);
         }
     }
 }
@@ -70,12 +69,13 @@ pub struct Parent<'w, 'a> {
     pub world: &'w mut World<'a>,
     /// The process that calls.
     pub caller: Option<usize>,
-    /// Nothing answers the call now: it waits, or its caller has been ended.
-    pub is_answered: bool,
+    /// The call, unless it waits on, or its caller has been ended.
+    pub saved: Option<Saved>,
 }
 
 impl<'a> Parent<'_, 'a> {
-    fn answer(&mut self, call: &Received) -> Message {
+    fn answer(&mut self, asked: &Asked) -> Message {
+        let call = &asked.call;
         let label = call.message.label;
         if let Some(number) = self.caller
             && label != protocol::LABEL
@@ -84,10 +84,18 @@ impl<'a> Parent<'_, 'a> {
             let name = self.name(number);
             self.world.note(number, format_args!("note init: {name} said something unknown: label {label}"));
         }
-        with_bytes(&call.message, |bytes| match label {
+        asked.with_bytes(|bytes| match label {
             names::LABEL => names::serve(self, call, label, bytes, |answer| put(names::ANSWER, answer)),
             _ => protocol::serve(self, call, label, bytes, |answer| put(protocol::ANSWER, answer)),
         })
+    }
+
+    /// Ends the process that calls.
+    fn end(&mut self, number: usize, failed: bool) {
+        self.world.end(number, failed);
+        if let Some(saved) = self.saved.take() {
+            self.world.front.forget(saved);
+        }
     }
 
     fn name(&self, number: usize) -> &'a str {
@@ -102,8 +110,7 @@ impl Server<Received> for Parent<'_, '_> {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
         let failed = asked.get_failed() != 0;
         info!("{} ends: {}", self.name(number), if failed { "fail" } else { "pass" });
-        self.world.end(number, failed);
-        self.is_answered = true;
+        self.end(number, failed);
         Ok(())
     }
 
@@ -112,8 +119,7 @@ impl Server<Received> for Parent<'_, '_> {
         let (name, task) = (self.name(number), asked.get_task());
         self.world.note(number, format_args!("died program={name}: task {task:#x} panicked"));
         // Its other tasks might wait for this one for ever.
-        self.world.end(number, true);
-        self.is_answered = true;
+        self.end(number, true);
         Ok(())
     }
 

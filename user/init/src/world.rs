@@ -5,16 +5,17 @@ use core::fmt;
 use heapless::Vec;
 use protocols::system::{GROUPS_MAX, MEMORY_REST, PROCESSES_MAX, system, text};
 use user_rt::archive::Archive;
-use user_rt::cap::{CNode, Group, Handle, Notification, Reply, SchedContext};
+use user_rt::cap::{CNode, Group, Handle, SchedContext};
 use user_rt::elf::Image;
 use user_rt::layout::slot;
 use user_rt::log::Shown;
 use user_rt::slots::Slots;
-use user_rt::spawn::{Nursery, own};
+use user_rt::spawn::{Nursery, Spawned, own};
 use user_rt::supervisor::PARENT;
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, report, warn};
 
+use crate::front::Front;
 use crate::launch::{LaunchError, at};
 use crate::memory::Memory;
 use crate::places::{self, NOTES, Place, SLOTS, State, building_log2};
@@ -39,8 +40,8 @@ pub struct World<'a> {
     pub groups: Vec<Group, { GROUPS_MAX as usize }>,
     pub places: Vec<Place<'a>, { PROCESSES_MAX as usize }>,
     pub views: Views<Frames>,
-    /// Keeps the call that is being served.
-    pub reply: Reply,
+    /// Receives the calls.
+    pub front: Front,
     /// The machine's verdict, once it is known.
     pub verdict: Option<bool>,
 }
@@ -62,7 +63,10 @@ impl<'a> World<'a> {
             let (subjects, objects) = (rule.get_subjects().into(), rule.get_objects().into());
             at("setting its rules", own::machine().set_rule(subjects, objects, rule.get_may()))?;
         }
-        let group = at("making the group of all processes", parents(&mut memory.own, processes.len()))?;
+        let (front, listener) = at("making the task for calls", Front::new(&mut memory.own, PRIORITY))?;
+        let group = parents(&mut memory.own, processes.len(), &front, &listener);
+        let group = at("making the group of all processes", group)?;
+        at("starting the task for calls", listener.task.resume())?;
         let frames = at("memory for views", memory.own.split(NURSERY_LOG2, NURSERY_SLOTS))?;
         let mut groups = Vec::new();
         for group in system.get_groups()? {
@@ -73,9 +77,8 @@ impl<'a> World<'a> {
         }
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
-        let reply = at("making a Reply", memory.own.make(0))?;
         let verdict = None;
-        let mut world = World { system, policy, memory, group, groups, places, views, reply, verdict };
+        let mut world = World { system, policy, memory, group, groups, places, views, front, verdict };
         world.make_places(archive)?;
         Ok(world)
     }
@@ -92,7 +95,6 @@ impl<'a> World<'a> {
             }
             let memory = at("memory for a process", self.memory.take(building_log2(is, &image)))?;
             let building = Nursery::new(memory, at("slots for a process", slots.split(SLOTS))?);
-            let reply = at("making a Reply", self.memory.own.make(0))?;
             let restarts = Restarts::new(places::rule(is));
             let place = Place {
                 is,
@@ -100,7 +102,6 @@ impl<'a> World<'a> {
                 building,
                 state: State::Ended,
                 restarts,
-                reply,
                 waiting: None,
                 is_clear: true,
                 notes: NOTES,
@@ -170,7 +171,9 @@ impl<'a> World<'a> {
     fn clear(&mut self, number: usize) {
         let place = &mut self.places[number];
         let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return };
-        place.waiting = None;
+        if let Some(waiting) = place.waiting.take() {
+            self.front.forget(waiting.saved);
+        }
         // An error says that it is dead already.
         _ = child.process.kill();
         self.take_views(number);
@@ -260,12 +263,15 @@ pub fn ticks(time: u64) -> u64 {
 }
 
 /// Makes the group in which all processes call process 1, which learns of their ends by it.
-fn parents(nursery: &mut Nursery, processes: u32) -> user_rt::Result<Group> {
+fn parents(
+    nursery: &mut Nursery,
+    processes: u32,
+    front: &Front,
+    listener: &Spawned,
+) -> user_rt::Result<Group> {
     let group = nursery.make_group(processes as u16 + 1, ENDS as u16 + 1)?;
-    let bell: Notification = nursery.make(0)?;
-    bell.bind(&own::task())?;
-    group.watch(ENDS, &bell, 0)?;
-    group.expose_task(PARENT, &own::task())?;
+    group.watch(ENDS, &front.bell(), 0)?;
+    group.expose_task(PARENT, &listener.task)?;
     Ok(group)
 }
 

@@ -92,7 +92,8 @@ const NO_CLIENT: u16 = u16::MAX;
 impl Child {
     /// Returns the child as the home of tasks to be made in it.
     pub fn home(&self) -> Home<'_> {
-        Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
+        let (process, vspace, cnode) = (&self.process, &self.vspace, Some(&self.cnode));
+        Home { process, vspace, cnode, control: None, start: self.start }
     }
 
     /// Makes the child a member of the groups of this process. It speaks for the child until that

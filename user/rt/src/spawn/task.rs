@@ -3,7 +3,7 @@
 use abi::{Error, PAGE_SIZE, RegIndex, TaskId, cpu_features};
 
 use super::{Nursery, own};
-use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, Task, VSpace};
+use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, SchedControl, Task, VSpace};
 use crate::invoke::{copy, start_regs};
 use crate::layout::{TASKS_MAX, slot, stack_span, task_slot, utcb_va};
 use crate::stack::Span;
@@ -41,6 +41,8 @@ pub struct Home<'a> {
     pub vspace: &'a VSpace,
     /// CSpace of the process, where it is not the caller's own.
     pub cnode: Option<&'a CNode>,
+    /// By whose authority the task gets its CPU and its CPU time, if not by the caller's own.
+    pub control: Option<&'a SchedControl>,
     /// Address of the image's first instruction.
     pub start: u64,
 }
@@ -48,8 +50,8 @@ pub struct Home<'a> {
 impl Home<'_> {
     /// Runs `then` with the caller's own process as home.
     pub fn own<R>(then: impl FnOnce(&Home<'_>) -> R) -> R {
-        let (process, vspace) = (own::process(), own::vspace());
-        then(&Home { process: &process, vspace: &vspace, cnode: None, start: arch::start_address() })
+        let (process, vspace, start) = (own::process(), own::vspace(), arch::start_address());
+        then(&Home { process: &process, vspace: &vspace, cnode: None, control: None, start })
     }
 }
 
@@ -85,13 +87,15 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
     }
     let task: Task = nursery.make(0)?;
     let sched: SchedContext = nursery.make(0)?;
-    let id = task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
+    let own_control = own::sched_control();
+    let control = home.control.unwrap_or(&own_control);
+    let id = task.configure_by(control, home.process, utcb_va(spec.index), spec.cpu)?;
     crate::debug!("makes task {} on cpu{}, priority {}", id.raw(), spec.cpu, spec.priority);
     if boot::has(cpu_features::TRACE) {
         // A reader of the trace sees only ids.
         crate::report!("spawned task={:#x} by={:#x}", id.raw(), utcb::current().task_id().raw());
     }
-    sched.configure(spec.priority, slice())?;
+    sched.configure_by(control, spec.priority, slice())?;
     sched.bind(&task)?;
     map_stack(nursery, home.vspace, spec.stack_pages, stack.top)?;
     let own_slot = match home.cnode {

@@ -236,6 +236,7 @@ impl Stage<'_> {
             process: &house.process,
             vspace: &house.vspace,
             cnode: Some(&house.cnode),
+            control: None,
             start: arch::start_address(),
         };
         let made = task(nursery, &home, &spec)?;
