@@ -231,7 +231,7 @@ mod tests {
     fn an_unknown_system_is_a_wrong_command_line() {
         let error = find(&tree(), "tset", None).unwrap_err();
         assert_eq!(crate::trouble::status_of(&error), crate::trouble::status::USAGE);
-        assert!(error.to_string().contains("stress, tables, test"), "{error}");
+        assert!(error.to_string().contains("supervision, tables, test"), "{error}");
     }
 
     #[test]

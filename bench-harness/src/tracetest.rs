@@ -115,8 +115,9 @@ fn malformed(picture: &str) -> Result<Option<String>> {
     Ok(validator.iter_errors(&picture).next().map(|error| format!("{}: {error}", error.instance_path())))
 }
 
-/// Checks that the trace of a seed breaks the rule that the bug is about, and that of none before it
-/// another one. A seed that passes may break it, too: the next notification makes up for a lost one.
+/// Checks that the trace of a seed breaks the rule that the bug is about, and that of none before
+/// it another one. A seed that passes may break it, too: the next notification makes up for a lost
+/// one.
 fn planted(lab: &Lab) -> Result<Option<String>> {
     let mut unseen = 0;
     for seed in 1..=SEEDS {

@@ -1,9 +1,9 @@
 //! The task of process 1 that receives the calls of the others, and hands them to the supervisor.
 //!
-//! A call runs on its caller's CPU time, and so at its priority, until it is answered or saved in a
-//! Reply object. A caller of low priority may so wait long for its turn on the CPU of process 1.
-//! Nobody may wait for that who is better, or whose process has ended. So this task saves each call,
-//! which gives the caller's time back, and the supervisor serves it with time of its own.
+//! A call runs on its caller's CPU time, and so at its priority, until it is answered or saved in
+//! a Reply object. So a caller of low priority may wait long for its turn on the CPU of process 1.
+//! Neither better callers nor restarts may wait for that. So this task saves each call, which gives
+//! the caller's time back, and the supervisor serves it with time of its own.
 //!
 //! The two share queues: the calls, and the numbers of free Reply objects. Each rings after it has
 //! put something in, and looks again after each ring.

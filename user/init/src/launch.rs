@@ -154,7 +154,7 @@ impl World<'_> {
             run: Run::Main,
             argument: 0,
         };
-        // Its time may be used on its CPUs alone, whoever serves its calls.
+        // Its time may be used on its CPUs alone, also by servers that it calls.
         let home = Home { control: Some(control), ..child.home() };
         let first = at("making its first task", task(&mut place.building, &home, &first))?;
         let set = first.sched.configure_all(control, None, settings(is));

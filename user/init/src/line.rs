@@ -1,6 +1,6 @@
 //! A process's command line: the machine's words, and behind them those of its description that
-//! the machine's line does not have. So whoever boots the machine can change what a description
-//! says. Only `run=` is the description's: for the machine it names the system.
+//! the machine's line does not have. So a person who boots the machine can change what a
+//! description says. Only `run=` is the description's: for the machine it names the system.
 
 use abi::CMDLINE_MAX;
 use abi::options::split;

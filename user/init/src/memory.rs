@@ -15,7 +15,7 @@ use user_rt::spawn::Nursery;
 /// An Untyped smaller than this (as logarithm) cannot hold what process 1 builds.
 const OWN_LOG2: u8 = 23;
 
-/// What there is to give.
+/// The memory that is left to give.
 pub struct Memory {
     /// Where process 1 builds its own objects.
     pub own: Nursery,

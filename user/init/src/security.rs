@@ -76,8 +76,8 @@ impl<'a> Policy<'a> {
         Ok(())
     }
 
-    /// Labels a process and its memory. The process was made, and has nothing in it yet. `described`
-    /// is the label that its description says, which counts more than the command line's; 0 is none.
+    /// Labels a process and its memory. The process was made, and has nothing in it yet.
+    /// `described` is the label that its description says, or 0: then the command line's counts.
     pub fn confine(&self, described: u8, process: &Process, memory: Option<&Untyped>) -> user_rt::Result<()> {
         let label = if described == 0 { self.label } else { described.into() };
         if label == 0 {

@@ -1,7 +1,7 @@
 //! Serves the processes of a system until its end, and starts again those that have ended.
 //!
-//! Process 1 never calls the others: they call it ([`front`](crate::front)). It learns of their ends
-//! by a Notification that watches the group in which they are members.
+//! Process 1 never calls the others: they call it ([`front`](crate::front)). It learns of their
+//! ends by a Notification that watches the group in which they are members.
 
 use abi::Error;
 use protocols::names;

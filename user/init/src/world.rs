@@ -147,7 +147,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Ends a process, takes everything back that it had, and decides what becomes of it.
+    /// Ends a process, takes everything back that it had, and decides its fate.
     pub fn end(&mut self, number: usize, failed: bool) {
         if self.judges(number) {
             // The machine ends, and everything with it.

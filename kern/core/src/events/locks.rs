@@ -32,11 +32,11 @@
 //!
 //! # Dead owners
 //! A task's id leads nowhere but through its exposure. So where no exposure has the owner, it is
-//! dead, or somebody has withdrawn it while it lives, which is said of it: it has left. What ends a
-//! task takes its exposures only when the task is dead, and so has stopped: the kill of a process
+//! dead, or it has left: somebody has withdrawn it while it lives. Operations that end a task take
+//! its exposures only when the task is dead, and so has stopped. They are the kill of a process
 //! ([`crate::life::kill`]), the deletion of a last capability that is an exposure, and the revoke
-//! of the memory of which the task was made ([`crate::life::reclaim`]). So whoever learns that an
-//! owner is dead may take its lock.
+//! of the memory of which the task was made ([`crate::life::reclaim`]). So a task that learns that
+//! an owner is dead may take its lock.
 //!
 //! # References
 //! A block under way names a Frame and a task ([`Request::Lock`]). Each entry that sends it, first

@@ -161,8 +161,8 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Returns whether a revoke of a slot with the word `top` has to end a task before it takes the
-    /// first of the task's capabilities: it takes all of them, and some may be exposures. As long as
-    /// the task may run, these say that it may have [locks](crate::events::locks).
+    /// first of the task's capabilities: it takes all of them, and some may be exposures. As long
+    /// as the task may run, these say that it may have [locks](crate::events::locks).
     fn ends_first(self, me: OpenTask<'k>, top: RawWord<'k>, task: Ref<'k, Task>) -> bool {
         let header = &task.get().header;
         // Below a task's own capability are only some of its capabilities. Everywhere else, memory

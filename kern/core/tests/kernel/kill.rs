@@ -118,7 +118,7 @@ fn a_process_kills_itself_on_all_cpus() {
         assert_eq!(server.state(), State::Dead);
         assert_eq!(s.w.result(&client).error(), Some(Error::Dead));
         assert!(!is_member(&s, victim));
-        // The dead are exposed until somebody else kills the process.
+        // The dead are exposed until another process kills them, too.
         assert!((0..tasks.len()).all(|i| is_exposed(&s, 6 + i)));
         kill(&mut s, victim);
         assert!((0..tasks.len()).all(|i| !is_exposed(&s, 6 + i)));

@@ -70,8 +70,8 @@ fn a_kill_of_another_does_not_end_the_machine() {
     assert_eq!(w.k.machine.hardware().first_deaths, 0, "and the machine ended");
 }
 
-/// The caller asked to kill its own process. That has begun when the first entry is over, and nothing
-/// comes into the slot before.
+/// The caller asked to kill its own process. That has begun when the first entry is over, and
+/// nothing comes into the slot before.
 #[test]
 fn a_kill_of_the_own_process_begins_at_once() {
     let mut w = World::with_memory(2, 32 << 20);

@@ -171,8 +171,8 @@ fn load(nursery: &mut Nursery, vspace: &VSpace, segment: &Segment<'_>) -> crate:
     give_pages(nursery, vspace, place, segment.access, |index| segment.page(index))
 }
 
-/// Makes pages, as few frames as there can be, and maps them in the child's address space. `content`
-/// returns a page's bytes, and where they begin in it.
+/// Makes pages, as few frames as there can be, and maps them in the child's address space.
+/// `content` returns a page's bytes, and where they begin in it.
 fn give_pages<'a>(
     nursery: &mut Nursery,
     vspace: &VSpace,
