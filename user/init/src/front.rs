@@ -15,7 +15,7 @@ use user_rt::invoke::yield_now;
 use user_rt::ipc::{Event, Received, recv};
 use user_rt::spawn::{Home, Nursery, Run, Spawned, TaskSpec, task};
 use user_rt::talk::with_bytes;
-use user_rt::{Refusal, Result};
+use user_rt::{Refusal, Result, boot};
 
 /// Bit of the supervisor's Notification: there is a call.
 pub const CALLED: u64 = 1 << 32;
@@ -24,6 +24,10 @@ const FREED: u64 = 1;
 
 /// Reply objects: a call of each process may wait for a connection, and others are being served.
 const REPLIES: usize = 256;
+/// This task's own CPU time: a ten-thousandth of a second in each hundredth. It bounds how many
+/// calls are handed over, and so what a flood of calls takes from others on this CPU.
+const BUDGET: u64 = 10_000;
+const PERIOD: u64 = 100;
 /// Words of a call that can be a request.
 const WORDS: usize = 16;
 
@@ -80,7 +84,10 @@ impl Front {
             run: Run::Function(listen),
             argument: u64::from(front.bell.0) | u64::from(front.replies.0) << 32,
         };
-        Ok((front, Home::own(|home| task(nursery, home, &spec))?))
+        let made = Home::own(|home| task(nursery, home, &spec))?;
+        let of_second = |part| (boot::facts().tsc_hz / part).max(1);
+        made.sched.configure_budget(priority, of_second(100), of_second(BUDGET), of_second(PERIOD))?;
+        Ok((front, made))
     }
 
     /// Returns the supervisor's Notification.

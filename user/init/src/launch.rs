@@ -69,6 +69,7 @@ impl World<'_> {
     pub fn start(&mut self, number: usize) -> Result<(), LaunchError> {
         let place = &mut self.places[number];
         (place.is_clear, place.notes) = (false, NOTES);
+        place.starts = place.starts.wrapping_add(1);
         let launched = self.launch(number);
         let place = &mut self.places[number];
         match launched {
@@ -144,7 +145,7 @@ impl World<'_> {
         let is = place.is;
         // Names do not fit in registers.
         let rights = Rights::SEND | Rights::STRING;
-        let joined = child.join(&self.group, slot::SUPERVISOR, rights, World::custom_of(number));
+        let joined = child.join(&self.group, slot::SUPERVISOR, rights, place.custom());
         at("letting it call its parent", joined)?;
         let first = TaskSpec {
             index: 0,

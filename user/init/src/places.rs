@@ -59,6 +59,10 @@ pub struct Place<'a> {
     pub state: State,
     pub restarts: Restarts,
     pub waiting: Option<Waiting>,
+    /// Its place in the description's list.
+    pub number: u8,
+    /// How often it has been started.
+    pub starts: u8,
     /// Whether `building` is reset: nothing is left of the last process.
     pub is_clear: bool,
     /// How much process 1 may still say of the process, which might fill the log by it.
@@ -71,6 +75,13 @@ pub const NOTES: u8 = 32;
 impl<'a> Place<'a> {
     pub fn name(&self) -> &'a str {
         text(self.is.get_name())
+    }
+
+    /// Returns the custom bits of the process in the group of its parent: its number, from 1, and
+    /// in the high byte how often it has been started. So a call of an earlier process is not taken
+    /// for one of its successor.
+    pub const fn custom(&self) -> u16 {
+        (self.number as u16 + 1) | (self.starts as u16) << 8
     }
 
     /// Returns the process, while it runs.

@@ -54,7 +54,6 @@ impl World<'_> {
     fn serve(&mut self, asked: &Asked) {
         // A forwarded call says what another process was told.
         let caller = self.number_of(asked.call.custom).filter(|_| !asked.call.forwarded);
-        let caller = caller.filter(|number| self.places[*number].child().is_some());
         let mut parent = Parent { world: self, caller, saved: Some(asked.reply) };
         let answer = parent.answer(asked);
         if let Some(saved) = parent.saved {
@@ -135,18 +134,18 @@ impl Server<Received> for Parent<'_, '_> {
         Ok(())
     }
 
-    fn view(&mut self, from: &Received, asked: request::view::Reader<'_>) -> Done {
+    fn view(&mut self, _: &Received, asked: request::view::Reader<'_>) -> Done {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
         let World { system, places, views, .. } = &mut *self.world;
         let child = places[number].child().ok_or(Refusal::NotAllowed)?;
         let devices = system.get_devices().map_err(|_| Refusal::Refused)?;
         let granted = grants(places[number].is, |place| devices.get(place.into()));
         let granted = granted.map_err(|_| Refusal::Refused)?;
-        lend(views, from.custom, asked, &granted, |slot| child.cnode.slot(slot))
+        lend(views, number as u16, asked, &granted, |slot| child.cnode.slot(slot))
     }
 
-    fn view_back(&mut self, from: &Received, asked: request::view_back::Reader<'_>) -> Done {
-        self.caller.ok_or(Refusal::NotAllowed)?;
-        take_back(&mut self.world.views, from.custom, asked)
+    fn view_back(&mut self, _: &Received, asked: request::view_back::Reader<'_>) -> Done {
+        let number = self.caller.ok_or(Refusal::NotAllowed)?;
+        take_back(&mut self.world.views, number as u16, asked)
     }
 }

@@ -103,6 +103,8 @@ impl<'a> World<'a> {
                 state: State::Ended,
                 restarts,
                 waiting: None,
+                number: self.places.len() as u8,
+                starts: 0,
                 is_clear: true,
                 notes: NOTES,
             };
@@ -111,14 +113,11 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Returns the custom bits by which process 1 knows a process.
-    pub const fn custom_of(number: usize) -> u16 {
-        number as u16 + 1
-    }
-
-    /// Returns the process with these custom bits.
+    /// Returns the process with these custom bits, if it runs.
     pub fn number_of(&self, custom: u16) -> Option<usize> {
-        usize::from(custom).checked_sub(1).filter(|number| *number < self.places.len())
+        let number = usize::from(custom as u8).checked_sub(1)?;
+        let place = self.places.get(number)?;
+        (place.child().is_some() && place.custom() == custom).then_some(number)
     }
 
     /// Says something of a process that it brings about, unless that has been said too often.
@@ -185,7 +184,7 @@ impl<'a> World<'a> {
     /// Returns whether none is left.
     fn take_views(&mut self, number: usize) -> bool {
         let name = self.places[number].name();
-        match self.views.ended(World::custom_of(number), true) {
+        match self.views.ended(number as u16, true) {
             Ok(0) => {}
             Ok(taken) => warn!("{} ended with {} views of device memory", name, taken),
             Err(denial) => {
