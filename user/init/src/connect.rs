@@ -20,6 +20,14 @@ use crate::world::World;
 /// Further attempts to make a process a member.
 const JOIN_TRIES: u32 = 4;
 
+/// A connection that was made: the process, the group, and the slot of its capability.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection {
+    number: usize,
+    group: usize,
+    slot: u32,
+}
+
 /// How the servers of a group are: the worst of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Servers {
@@ -133,12 +141,15 @@ impl<'a> World<'a> {
             self.places[number].waiting = None;
             let answered = self.front.answer(saved, &answer_of(answer));
             if answered.is_err() && answer.is_ok() {
-                // The task was cancelled or killed: nobody knows of the connection.
-                _ = self.part(number, group);
-                let child = self.places[number].child();
-                _ = child.map(|child| child.cnode.delete(Cap(slot)));
+                self.undo(Connection { number, group, slot });
             }
         }
+    }
+
+    /// Ends a connection of which nobody knows: the task that asked for it was cancelled or killed.
+    pub fn undo(&self, Connection { number, group, slot }: Connection) {
+        _ = self.part(number, group);
+        _ = self.places[number].child().map(|child| child.cnode.delete(Cap(slot)));
     }
 
     /// Lets the task whose call is served wait until the servers of a group run. A task of its
@@ -165,13 +176,18 @@ impl Server<Received> for Parent<'_, '_> {
         let number = self.caller.ok_or(Refusal::Unknown)?;
         let name = asked.get_name().ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
         let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        let slot = asked.get_slot();
         self.world.end_server(group, TaskId::from_raw(asked.get_dead()));
         match self.world.servers(group) {
-            Servers::Run => self.world.join(number, group, asked.get_slot()),
+            Servers::Run => {
+                self.world.join(number, group, slot)?;
+                self.joined = Some(Connection { number, group, slot });
+                Ok(())
+            }
             Servers::Gone => Err(Refusal::Gone),
             Servers::Start => {
                 let saved = self.saved.take().ok_or(Refusal::Failed)?;
-                self.world.wait(number, Waiting { group, slot: asked.get_slot(), saved });
+                self.world.wait(number, Waiting { group, slot, saved });
                 Ok(())
             }
         }

@@ -10,12 +10,13 @@
 
 use abi::{Cap, Error};
 use heapless::mpmc::Queue;
+use protocols::{Words, words_of};
 use user_rt::cap::{Handle, Notification, Reply};
 use user_rt::invoke::yield_now;
 use user_rt::ipc::{Event, Received, recv};
 use user_rt::spawn::{Home, Nursery, Run, Spawned, TaskSpec, task};
 use user_rt::talk::with_bytes;
-use user_rt::{Refusal, Result, boot};
+use user_rt::{Refusal, Result};
 
 /// Bit of the supervisor's Notification: there is a call.
 pub const CALLED: u64 = 1 << 32;
@@ -24,10 +25,6 @@ const FREED: u64 = 1;
 
 /// Reply objects: a call of each process may wait for a connection, and others are being served.
 const REPLIES: usize = 256;
-/// This task's own CPU time: a ten-thousandth of a second in each hundredth. It bounds how many
-/// calls are handed over, and so what a flood of calls takes from others on this CPU.
-const BUDGET: u64 = 10_000;
-const PERIOD: u64 = 100;
 /// Words of a call that can be a request.
 const WORDS: usize = 16;
 
@@ -53,11 +50,8 @@ impl Asked {
     /// Runs `read` with the bytes of the call's message. They are none if it is longer than any
     /// request.
     pub fn with_bytes<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
-        let mut bytes = [0; WORDS * 8];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(self.words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        read(&bytes[..self.count * 8])
+        let words = Words::<WORDS>::of(self.words.into_iter());
+        read(&words.bytes()[..self.count * 8])
     }
 }
 
@@ -84,10 +78,7 @@ impl Front {
             run: Run::Function(listen),
             argument: u64::from(front.bell.0) | u64::from(front.replies.0) << 32,
         };
-        let made = Home::own(|home| task(nursery, home, &spec))?;
-        let of_second = |part| (boot::facts().tsc_hz / part).max(1);
-        made.sched.configure_budget(priority, of_second(100), of_second(BUDGET), of_second(PERIOD))?;
-        Ok((front, made))
+        Ok((front, Home::own(|home| task(nursery, home, &spec))?))
     }
 
     /// Returns the supervisor's Notification.
@@ -129,23 +120,36 @@ impl Front {
 
     /// Saves the call that this task serves, and hands it over. A caller that is gone is forgotten.
     fn hand_over(&self, call: Received) -> Result<()> {
-        let number = self.await_some(|| FREE.dequeue())?;
-        if self.reply(number).save().is_err() {
-            return FREE.enqueue(number).map_err(|_| full());
-        }
+        let Some(number) = self.save()? else { return Ok(()) };
         let mut asked = Asked { call, reply: Saved(number), words: [0; WORDS], count: 0 };
         with_bytes(&call.message, |bytes| {
             if bytes.len() <= WORDS * 8 {
                 asked.count = bytes.len() / 8;
-                for (word, bytes) in asked.words.iter_mut().zip(bytes.as_chunks().0) {
-                    *word = u64::from_le_bytes(*bytes);
-                }
+                asked.words.iter_mut().zip(words_of(bytes)).for_each(|(to, word)| *to = word);
             }
         });
         // The caller's time goes back now, and not only when this task waits.
         yield_now()?;
         self.await_some(|| CALLS.enqueue(asked).ok())?;
         self.bell().notify(CALLED)
+    }
+
+    /// Saves the call that this task serves. Returns the number of its Reply object, or nothing if
+    /// the caller is gone.
+    fn save(&self) -> Result<Option<u8>> {
+        for _ in 0..REPLIES {
+            let number = self.await_some(|| FREE.dequeue())?;
+            let refusal = match self.reply(number).save() {
+                Ok(()) => return Ok(Some(number)),
+                Err(refusal) => refusal,
+            };
+            FREE.enqueue(number).map_err(|_| full())?;
+            // The object may still have a call that could not be answered.
+            if refusal.error != Error::InUse {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Tries until there is something, each time that the supervisor has freed something.
@@ -167,6 +171,9 @@ extern "C" fn listen(argument: u64) -> ! {
     let front = Front { bell: Cap(argument as u32), replies: Cap((argument >> 32) as u32) };
     loop {
         let handed = match recv() {
+            // A process must not have process 1 for its fault handler. It ends when this task
+            // receives the next call.
+            Ok(Event::Call(call)) if call.fault => Ok(()),
             Ok(Event::Call(call)) => front.hand_over(call),
             Ok(Event::Bits(_)) => Ok(()),
             Err(refusal) => Err(refusal),

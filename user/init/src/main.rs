@@ -9,7 +9,7 @@
 //!              │            │
 //!            world ── launch ── line    the state of the system, the start of a process
 //!              │
-//!       places, restarts, memory        what there is of each process; security, check
+//!       places, restarts, memory        what there is of each process; security, check, pace
 //! ```
 //!
 //! Words of the command line give programs a security label, or ask for an audit ([`security`]).
@@ -26,6 +26,7 @@ mod front;
 mod launch;
 mod line;
 mod memory;
+mod pace;
 mod places;
 mod restarts;
 mod security;

@@ -11,9 +11,10 @@ use user_rt::supervisor::{lend, take_back};
 use user_rt::talk::put;
 use user_rt::{info, report};
 
+use crate::connect::Connection;
 use crate::front::{Asked, CALLED, Saved};
 use crate::places::grants;
-use crate::world::{World, ticks};
+use crate::world::{World, now, ticks};
 
 impl World<'_> {
     /// Starts all processes, in the order of the description, and serves them. Returns whether the
@@ -34,12 +35,17 @@ impl World<'_> {
                 report!("error init: all processes have ended");
                 return false;
             }
-            if let Some(asked) = self.front.next() {
+            let pause = self.pace.pause(now());
+            if pause.is_none()
+                && let Some(asked) = self.front.next()
+            {
+                self.pace.count();
                 self.serve(&asked);
                 continue;
             }
             let bell = self.front.bell();
-            match next.map_or_else(|| bell.wait(), |time| bell.wait_until(ticks(time))) {
+            let until = [next, pause].into_iter().flatten().min();
+            match until.map_or_else(|| bell.wait(), |time| bell.wait_until(ticks(time))) {
                 Ok(bits) if bits & !CALLED != 0 => self.find_ended(),
                 Ok(_) => {}
                 Err(refusal) if refusal.error == Error::Timeout => {}
@@ -54,11 +60,13 @@ impl World<'_> {
     fn serve(&mut self, asked: &Asked) {
         // A forwarded call says what another process was told.
         let caller = self.number_of(asked.call.custom).filter(|_| !asked.call.forwarded);
-        let mut parent = Parent { world: self, caller, saved: Some(asked.reply) };
+        let mut parent = Parent { world: self, caller, saved: Some(asked.reply), joined: None };
         let answer = parent.answer(asked);
-        if let Some(saved) = parent.saved {
-            // The caller may have ended meanwhile.
-            _ = self.front.answer(saved, &answer);
+        let Parent { saved, joined, .. } = parent;
+        let Some(saved) = saved else { return };
+        // The caller may have ended meanwhile.
+        if let (Err(_), Some(connection)) = (self.front.answer(saved, &answer), joined) {
+            self.undo(connection);
         }
     }
 }
@@ -70,6 +78,8 @@ pub struct Parent<'w, 'a> {
     pub caller: Option<usize>,
     /// The call, unless it waits on, or its caller has been ended.
     pub saved: Option<Saved>,
+    /// The connection that the answer tells of.
+    pub joined: Option<Connection>,
 }
 
 impl<'a> Parent<'_, 'a> {

@@ -18,6 +18,7 @@ use user_rt::{boot, report, warn};
 use crate::front::Front;
 use crate::launch::{LaunchError, at};
 use crate::memory::Memory;
+use crate::pace::Pace;
 use crate::places::{self, NOTES, Place, SLOTS, State, building_log2};
 use crate::restarts::{Fate, Restarts};
 use crate::security::Policy;
@@ -42,6 +43,7 @@ pub struct World<'a> {
     pub views: Views<Frames>,
     /// Receives the calls.
     pub front: Front,
+    pub pace: Pace,
     /// The machine's verdict, once it is known.
     pub verdict: Option<bool>,
 }
@@ -78,7 +80,8 @@ impl<'a> World<'a> {
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
         let verdict = None;
-        let mut world = World { system, policy, memory, group, groups, places, views, front, verdict };
+        let pace = Pace::default();
+        let mut world = World { system, policy, memory, group, groups, places, views, front, pace, verdict };
         world.make_places(archive)?;
         Ok(world)
     }
@@ -170,11 +173,11 @@ impl<'a> World<'a> {
     fn clear(&mut self, number: usize) {
         let place = &mut self.places[number];
         let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return };
+        // An error says that it is dead already.
+        _ = child.process.kill();
         if let Some(waiting) = place.waiting.take() {
             self.front.forget(waiting.saved);
         }
-        // An error says that it is dead already.
-        _ = child.process.kill();
         self.take_views(number);
         self.disconnect_clients(number);
         self.places[number].clear();
@@ -208,20 +211,23 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Starts the processes whose time has come. Returns when the next one is to be started.
+    /// Takes back what is left of processes that have ended, and starts those whose time has come.
+    /// Returns when it has to be called again at the latest.
     pub fn start_due(&mut self) -> Option<u64> {
         let now = now();
         let mut next = None;
+        let mut note = |time: u64| next = Some(next.map_or(time, |next: u64| next.min(time)));
         for number in 0..self.places.len() {
-            let State::Waits(time) = self.places[number].state else { continue };
-            if time <= now {
-                match self.places[number].is_clear || self.places[number].clear() {
-                    true => self.start_again(number),
-                    false => self.places[number].state = State::Waits(now + CLEAR_AGAIN),
-                }
+            let place = &mut self.places[number];
+            if !place.is_clear && place.child().is_none() && !place.clear() {
+                note(now + CLEAR_AGAIN);
+                continue;
+            }
+            if matches!(place.state, State::Waits(time) if time <= now) {
+                self.start_again(number);
             }
             if let State::Waits(time) = self.places[number].state {
-                next = Some(next.map_or(time, |next: u64| next.min(time)));
+                note(time);
             }
         }
         next
