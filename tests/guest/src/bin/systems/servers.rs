@@ -3,10 +3,12 @@
 use abi::Cap;
 use protocols::Failure;
 use protocols::names::Refusal as Denial;
+use user_rt::cap::{Group, Handle};
 use user_rt::ipc::{Event, Message, recv, reply_recv};
 use user_rt::layout::slot as slots;
 use user_rt::names::Service;
 use user_rt::spawn::own;
+use user_rt::supervisor::PARENT;
 use user_rt::{supervisor, utcb};
 
 /// What a `counter` does when the label of a call is that of a way, and how that ends it.
@@ -20,10 +22,12 @@ pub enum Way {
     Done = 4,
     /// It says that it is done, and has failed.
     Failed = 5,
+    /// It faults, and has named its parent as the handler, which handles none.
+    Handled = 6,
 }
 
 impl Way {
-    pub const ALL: [Way; 5] = [Way::Panic, Way::Fault, Way::Kill, Way::Done, Way::Failed];
+    pub const ALL: [Way; 6] = [Way::Panic, Way::Fault, Way::Kill, Way::Done, Way::Failed, Way::Handled];
 
     fn end(self) -> ! {
         match self {
@@ -32,6 +36,12 @@ impl Way {
             Way::Kill => {
                 let refused = own::process().kill();
                 panic!("it lives: {refused:?}")
+            }
+            Way::Handled => {
+                let parent = Group::at(slots::SUPERVISOR).exposure(PARENT);
+                let named = own::process().fault_handler(Some(parent.0));
+                named.unwrap_or_else(|refusal| panic!("naming a handler: {refusal}"));
+                user_rt::arch::die()
             }
             Way::Done => supervisor::finish(1, 0),
             Way::Failed => supervisor::finish(0, 1),
