@@ -1,5 +1,5 @@
-//! How many calls process 1 serves: it serves them with its own time, above everybody, so a flood of
-//! calls must not take its CPU. Times are in microseconds.
+//! How many calls process 1 serves. It serves them with its own time, above all others, so a flood
+//! of calls must not take its CPU. Times are in microseconds.
 
 /// Calls that are served in a period.
 const CALLS: u32 = 100;

@@ -78,7 +78,7 @@ pub struct Parent<'w, 'a> {
     pub caller: Option<usize>,
     /// The call, unless it waits on, or its caller has been ended.
     pub saved: Option<Saved>,
-    /// The connection that the answer tells of.
+    /// The connection that the answer reports.
     pub joined: Option<Connection>,
 }
 

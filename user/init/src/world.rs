@@ -211,7 +211,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Takes back what is left of processes that have ended, and starts those whose time has come.
+    /// Takes back the rest of processes that have ended, and starts those whose time has come.
     /// Returns when it has to be called again at the latest.
     pub fn start_due(&mut self) -> Option<u64> {
         let now = now();
