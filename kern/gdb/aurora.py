@@ -574,7 +574,7 @@ def cspace(process):
     while address:
         cnode = at(KINDS["CNode"][0], address)
         yield address, cnode
-        address = number(cnode["next"])
+        address = number(cnode["more"])
 
 
 def cmd_trees(k, _):
