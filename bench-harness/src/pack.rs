@@ -36,7 +36,7 @@ pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String], systems: &Pa
         append(&mut archive, &program.name, &strip(&elf).with_context(|| program.name.clone())?)?;
     }
     for system in systems::all(systems)? {
-        if missing(&system, &programs).is_none() {
+        if has_programs(&system, &programs) {
             append_system(&mut archive, &system)?;
         }
     }
@@ -46,10 +46,9 @@ pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String], systems: &Pa
     Ok(programs)
 }
 
-/// Returns a program of a system that is not among these.
-fn missing<'a>(system: &'a System, programs: &[Program]) -> Option<&'a str> {
-    let names = system.processes.iter().map(|process| process.program.as_str());
-    names.into_iter().find(|name| !programs.iter().any(|program| program.name == *name))
+/// Returns whether all programs of a system are among these.
+fn has_programs(system: &System, programs: &[Program]) -> bool {
+    system.processes.iter().all(|process| programs.iter().any(|program| program.name == process.program))
 }
 
 fn append_system(archive: &mut tar::Builder<Vec<u8>>, system: &System) -> Result<()> {

@@ -38,7 +38,8 @@ const UNEQUAL: u64 = 20;
 const EVENTS: u32 = 1 << 17;
 /// Fewer say nothing.
 const ENOUGH: usize = 10_000;
-/// Seeds that the planted bug may take to show; about every second does.
+/// Seeds that the planted bug may take to show. Most of the bits that it loses are control bits, of
+/// which no event speaks.
 const SEEDS: u32 = 40;
 const MESSAGES: u64 = 4000;
 const CPUS: u32 = 4;

@@ -171,11 +171,19 @@ fn answer_of(result: Result<(), Refusal>) -> Message {
     compose_plain::<answer::Owned, WORDS_MAX, _>(fill, |bytes| put(names::ANSWER, bytes))
 }
 
+impl Parent<'_, '_> {
+    /// Returns the process that calls, and the group that a name means to it.
+    fn meant(&self, name: capnp::Result<capnp::text::Reader<'_>>) -> Result<(usize, usize), Refusal> {
+        let number = self.caller.ok_or(Refusal::Unknown)?;
+        let name = name.ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
+        let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        Ok((number, group))
+    }
+}
+
 impl Server<Received> for Parent<'_, '_> {
     fn connect(&mut self, _: &Received, asked: request::connect::Reader<'_>) -> Result<(), Refusal> {
-        let number = self.caller.ok_or(Refusal::Unknown)?;
-        let name = asked.get_name().ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
-        let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        let (number, group) = self.meant(asked.get_name())?;
         let slot = asked.get_slot();
         self.world.end_server(group, TaskId::from_raw(asked.get_dead()));
         match self.world.servers(group) {
@@ -194,9 +202,7 @@ impl Server<Received> for Parent<'_, '_> {
     }
 
     fn leave(&mut self, _: &Received, asked: request::leave::Reader<'_>) -> Result<(), Refusal> {
-        let number = self.caller.ok_or(Refusal::Unknown)?;
-        let name = asked.get_name().ok().and_then(|name| name.to_str().ok()).ok_or(Refusal::BadRequest)?;
-        let group = self.world.look_up(number, name).ok_or(Refusal::Unknown)?;
+        let (number, group) = self.meant(asked.get_name())?;
         match self.world.part(number, group)? {
             true => Ok(()),
             false => Err(Refusal::NotConnected),

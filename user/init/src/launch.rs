@@ -6,9 +6,8 @@ use core::fmt;
 use abi::{MachineRights, Rights, cpu_features};
 use protocols::capnp;
 use protocols::system::{MEMORY_REST, cpus_from, process, text};
-use user_rt::arch::memory;
 use user_rt::cap::{SchedControl, Untyped};
-use user_rt::elf::{Image, ImageError};
+use user_rt::elf::ImageError;
 use user_rt::invoke::{Settings, transfer};
 use user_rt::layout::slot;
 use user_rt::spawn::{
@@ -87,10 +86,7 @@ impl World<'_> {
     fn launch(&mut self, number: usize) -> Result<(Child, Spawned), LaunchError> {
         let is = self.places[number].is;
         let program = self.places[number].program;
-        let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
-        if is.get_archive() {
-            image.file = memory::archive();
-        }
+        let image = places::image(is, &program).map_err(LaunchError::Image)?;
         let line = line::of(boot::command_line(), text(is.get_options())).ok_or(LaunchError::Line)?;
         let share = self.share(number)?;
         let sizes = share.as_ref().map(|(_, log2)| *log2);

@@ -5,11 +5,10 @@
 //!
 //! ```text
 //!   main ── supervise ── connect        calls of the processes, and their ends
-//!              │                         (front receives them)
-//!              │            │
-//!            world ── launch ── line    the state of the system, the start of a process
-//!              │
-//!       places, restarts, memory        what there is of each process; security, check, pace
+//!      │       │    └─ front, pace      the task that receives calls; how many are served
+//!      │     world ── launch ── line    the state of the system; the start of a process
+//!      │       └─ places, restarts, memory
+//!      └─ check, security               without a system; labels and the audit
 //! ```
 //!
 //! Words of the command line give programs a security label, or ask for an audit ([`security`]).

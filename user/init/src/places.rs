@@ -4,8 +4,9 @@ use abi::PAGE_SIZE;
 use heapless::Vec;
 use protocols::capnp::Result as Read;
 use protocols::system::{MEMORY_REST, device, process, text};
+use user_rt::arch::memory;
 use user_rt::archive::Program;
-use user_rt::elf::Image;
+use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::TASK_STRIDE;
 use user_rt::spawn::{Child, Nursery, Spawned};
@@ -105,6 +106,15 @@ impl Place<'_> {
         }
         false
     }
+}
+
+/// Returns the image of a process, whose file is what the process is given.
+pub fn image<'a>(is: process::Reader<'_>, program: &Program<'a>) -> Result<Image<'a>, ImageError> {
+    let mut image = Image::parse(program.file)?;
+    if is.get_archive() {
+        image.file = memory::archive();
+    }
+    Ok(image)
 }
 
 /// Returns what a description says of a process's restarts.

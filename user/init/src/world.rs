@@ -3,10 +3,9 @@
 use core::fmt;
 
 use heapless::Vec;
-use protocols::system::{GROUPS_MAX, MEMORY_REST, PROCESSES_MAX, system, text};
+use protocols::system::{GROUPS_MAX, MEMORY_REST, PRIORITY_MAX, PROCESSES_MAX, system, text};
 use user_rt::archive::Archive;
 use user_rt::cap::{CNode, Group, Handle, SchedContext};
-use user_rt::elf::Image;
 use user_rt::layout::slot;
 use user_rt::log::Shown;
 use user_rt::slots::Slots;
@@ -28,7 +27,7 @@ const ENDS: u32 = 1;
 /// Microseconds after which process 1 tries again to take back the memory of a process.
 const CLEAR_AGAIN: u64 = 10_000;
 /// The priority of process 1: above everything that a process may have, so that it can end each.
-const PRIORITY: u8 = 250;
+const PRIORITY: u8 = PRIORITY_MAX + 1;
 
 /// All that process 1 keeps for a system.
 pub struct World<'a> {
@@ -92,10 +91,7 @@ impl<'a> World<'a> {
         let mut slots = at("slots for processes", slots)?;
         for is in processes {
             let program = archive.program(text(is.get_program())).ok_or(LaunchError::NoProgram)?;
-            let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
-            if is.get_archive() {
-                image.file = user_rt::arch::memory::archive();
-            }
+            let image = places::image(is, &program).map_err(LaunchError::Image)?;
             let memory = at("memory for a process", self.memory.take(building_log2(is, &image)))?;
             let building = Nursery::new(memory, at("slots for a process", slots.split(SLOTS))?);
             let restarts = Restarts::new(places::rule(is));
