@@ -2,6 +2,7 @@
 //! [`crate::ipc::faults`] has the entry point for faults.
 
 use abi::{Counter, Op};
+use kern_base::limits::INTERRUPT_WORK;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
@@ -99,8 +100,8 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Returns how an interrupt of a program goes on that takes no mail. A better task that wakes
-    /// in time does not wait for mail, too. A message with pages does not come after much work of
-    /// the timer.
+    /// in time does not wait for mail, too. A message with pages comes first in its entry: it may be
+    /// an entry's whole work.
     #[inline(always)]
     fn leaves_mail(
         self,
@@ -114,7 +115,8 @@ impl<'k, M: Machine> Door<'k, M> {
         if self.hot.current.addr() != before.map_or(0, Ref::addr) && self.outranks(time) {
             return Some(Look::Left);
         }
-        (!self.has_work(1) && self.next_has_pages()).then_some(Look::NotYet)
+        let has_worked = what == Interrupt::Device || !self.has_work(INTERRUPT_WORK);
+        (has_worked && self.next_has_pages()).then_some(Look::NotYet)
     }
 
     /// Ends what [`Door::on_interrupt`] began. Returns whether the interrupted program continues.

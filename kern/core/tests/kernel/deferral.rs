@@ -720,6 +720,36 @@ fn a_message_with_pages_is_the_first_of_its_entry() {
     assert_eq!(waiting(&s).len(), 0);
 }
 
+/// What the timer did before comes on top of the work that pages are.
+#[test]
+fn pages_do_not_come_with_the_end_of_a_wait() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    let (_, target) = s.server(1, PROGRAM + 8);
+    let (process, caller) = s.somebody(0, PROGRAM - 4);
+    s.w.join_all(s.group, process, GROUP);
+    pooled(&mut s, process.vspace, FROM, 1);
+    lists_pages(&caller, &[PageRange::new(PageMode::Share, FROM, 1)]);
+    s.w.must(0, Op::TaskSuspend, &[program.cap.arg()]);
+    s.w.run();
+    let (_, waiter) = s.somebody(1, PROGRAM - 7);
+    let until = s.w.now() + (1 << 24);
+    s.w.does_and_run(&waiter, Regs::op(Op::Recv, &[]).deadline(until));
+    s.w.resume(&program);
+    s.w.run();
+    // Nothing of it is urgent, so the CPU defers what comes next.
+    s.w.must(0, Op::TaskSuspend, &[caller.cap.arg()]);
+    notify(&mut s, &sender, 0);
+    s.w.event(1);
+    s.w.must(0, Op::TaskResume, &[caller.cap.arg()]);
+    s.w.does(&caller, call(target).flag(FLAG_PAGES));
+    assert!(look_at(&s).is_some_and(|at| at < until));
+    s.w.advance(until - s.w.now());
+    s.w.event(1);
+    assert_eq!(waiting(&s).len(), 1, "the timer has ended a wait");
+    s.w.event(1);
+    assert_eq!(waiting(&s).len(), 0, "they come with the next interrupt");
+}
+
 /// Whether the assembly fast paths of CPU 1 would go on with another ready task.
 fn fast_path_goes_on(s: &Scene) -> bool {
     let cx = s.w.look(1);
