@@ -20,7 +20,7 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 # Bugs that a kernel can be built with.
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
-programs := "init pager store oom policy perf guest-tests"
+programs := "init pager store oom policy shell serial perf guest-tests"
 # Crates that compile completely only for the kernel's target.
 bare_crates := "kern-hal ipc-fast kern-image"
 
@@ -46,7 +46,7 @@ build *args:
 
 _build: _harness (_kernel "" "") _programs
 
-# Boot and show all output of the guest: `./justw run --cpus 4 run=test`
+# Boot a system and show what it says, or work at its shell: `./justw run demo`, `./justw run --cpus 4 run=test`
 run *args:
     {{or_help}} run "$@"
 
@@ -94,6 +94,13 @@ policy *args:
 
 _policy *args: _build (_kernel "dump" "--features dump") (_quick "faults" "--features faults" "kernel")
     '{{harness}}' policy "$@"
+
+# Kill random processes of a system under load, and see that they come back: `./justw restarts --seed 7 --count 2000 --cpus 4`; ends with `restarts: seed=… killed=… recovered=… lost_requests=… stuck=… kernel_panics=… leaked_pages=…`
+restarts *args:
+    {{or_help}} restarts "$@"
+
+_restarts *args: _build
+    '{{harness}}' restarts "$@"
 
 # Stop operations of the simulated kernel at each point and run others in between: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
 pairs *args:

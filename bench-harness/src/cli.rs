@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use abi::options;
 use anyhow::Result;
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -11,13 +12,14 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab, words_stand_once};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
-use crate::session::{Event, SILENCE};
+use crate::session::{Ending, Event, SILENCE};
 use crate::stretches::Collector;
+use crate::terminal::Input;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts,
-    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, scheduling,
-    seeded, shrink, stress, suite, systems, torture,
+    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, restarts, rows, rules, scale,
+    scheduling, seeded, shrink, stress, suite, systems, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -109,6 +111,9 @@ enum Command {
         aurora-bench policy --policy static --cpus 2 --lie   a policy that makes wrong settings, and hangs"
     )]
     Policy(scheduling::Wanted),
+    /// Kill random processes of a system under load, and see that they come back
+    #[command(after_help = restarts::EXAMPLES)]
+    Restarts(restarts::Wanted),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
@@ -212,6 +217,9 @@ struct RunArgs {
     /// Print QEMU's command line instead of starting it
     #[arg(long)]
     print: bool,
+    /// Type the lines of this file at the system's shell, and end with the status of the last one
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    script: Option<PathBuf>,
     /// The system to run, by name or file (`….toml`), and words for the kernel's command line
     words: Vec<String>,
 }
@@ -397,6 +405,7 @@ pub fn main() -> Result<()> {
         Command::Torture(wanted) => torture::run(&common.lab()?, &wanted),
         Command::Fuzz(wanted) => fuzz::run(&common.lab()?, &wanted),
         Command::Policy(wanted) => scheduling::run(&common.lab()?, &wanted),
+        Command::Restarts(wanted) => restarts::command(&common.lab()?, &wanted),
         Command::Trace(args) => events::command::command(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
@@ -533,10 +542,18 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     let (artifacts, words) = systems::named(&lab.artifacts, &args.words)?;
     let lab = &Lab { artifacts, ..lab.beside() };
     words_stand_once(&words.join(" "))?;
+    let input = input(lab, args, &words)?;
+    let is_attached = input != Input::None;
+    let lab = &Lab { input, ..lab.beside() };
+    let mut words = words.join(" ");
+    if is_attached && options::value(&words, "level").is_none() {
+        // Lines of the log would stand among those of the shell.
+        words += " level=warn";
+    }
     let job = Job {
         label: "run".to_owned(),
         variant: args.variant.clone(),
-        command_line: words.join(" "),
+        command_line: words,
         mode: args.mode,
         cpus: args.cpus,
         counted: args.counted.clone(),
@@ -549,9 +566,42 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     args.counted.as_deref().map_or(Ok(()), files::demand_room_for)?;
     probe::check_mode(lab, args.mode)?;
     let mut collector = Collector::new(args.stretches.as_deref())?;
-    let mut print = |event: &Event| println!("{}", event.text());
-    collector.run_with(lab, &job, &mut print)?.check_did_something()?;
+    let mut print = |event: &Event| match event {
+        // The terminal has shown it already, also what the kernel reports of the CPU.
+        Event::Serial(_) if is_attached => {}
+        Event::Report { line, .. } if is_attached && line.starts_with("mitigation ") => {}
+        // A terminal at which a person types needs carriage returns.
+        _ if is_attached => print!("\r\n{}\r\n", event.text()),
+        _ => println!("{}", event.text()),
+    };
+    let session = collector.run_with(lab, &job, &mut print)?;
+    match session.ending {
+        Ending::Left => {}
+        Ending::Fail if is_attached => {
+            return Err(Trouble::CheckFailed("the shell's last command failed".to_owned()).into());
+        }
+        _ => session.check_did_something()?,
+    }
     collector.finish()
+}
+
+/// Returns who is at the first serial line: somebody where a process of the system drives it.
+fn input(lab: &Lab, args: &RunArgs, words: &[String]) -> Result<Input> {
+    let line = words.join(" ");
+    let drives = match options::value(&line, "run") {
+        Some(name) => systems::drives_com1(&lab.artifacts, name)?,
+        None => false,
+    };
+    match (drives, &args.script) {
+        _ if args.print => Ok(Input::None),
+        (true, script) => Input::of(script.as_deref()),
+        (false, None) => Ok(Input::None),
+        (false, Some(_)) => {
+            let text =
+                "--script is for systems with a shell, such as demo: no process of this one drives COM1";
+            Err(Trouble::Usage(text.to_owned()).into())
+        }
+    }
 }
 
 fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {

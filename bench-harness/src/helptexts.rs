@@ -11,7 +11,7 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 23] = [
+const RECIPES: [(&str, &str); 24] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -19,6 +19,7 @@ const RECIPES: [(&str, &str); 23] = [
     ("torture", "torture"),
     ("fuzz", "fuzz"),
     ("policy", "policy"),
+    ("restarts", "restarts"),
     ("campaign", "campaign"),
     ("trace", "trace"),
     ("scale", "scale"),

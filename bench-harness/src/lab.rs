@@ -15,6 +15,7 @@ use crate::pack;
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
+use crate::terminal::Input;
 use crate::testsum::{Cases, Tally};
 use crate::trouble::Trouble;
 use crate::turns::{Turn, Turns};
@@ -27,6 +28,8 @@ pub struct Lab {
     pub verbose: bool,
     /// Instead of each command's own time limit.
     pub limit: Option<Duration>,
+    /// Who is at the first serial line of the guests.
+    pub input: Input,
     /// The tests that have said their names.
     pub cases: Cases,
     /// The host's CPUs, which all labs share that work beside each other.
@@ -83,6 +86,7 @@ impl Lab {
             screen: Screen::new(),
             verbose: false,
             limit: None,
+            input: Input::None,
             cases: Cases::default(),
             turns: Arc::new(Turns::of_host()),
         }
@@ -94,6 +98,7 @@ impl Lab {
             qemu: self.qemu.clone(),
             artifacts: self.artifacts.clone(),
             screen: self.screen.beside(),
+            input: self.input.clone(),
             cases: Cases::default(),
             turns: Arc::clone(&self.turns),
             ..*self
@@ -130,6 +135,7 @@ impl Lab {
             plugin,
             gather: self.artifacts.gather(),
             debug: None,
+            input: self.input.clone(),
             limit: self.limit.unwrap_or(job.limit),
         })
     }

@@ -18,6 +18,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::host::find_program;
+use crate::terminal::Input;
 use crate::trouble::Trouble;
 
 /// CPUs that the machine can have: their interrupt controllers have numbers of eight bits.
@@ -188,6 +189,8 @@ pub struct Boot {
     /// call.
     pub gather: Option<PathBuf>,
     pub debug: Option<Debug>,
+    /// Who is at the first serial line.
+    pub input: Input,
     /// Ends the run whatever the guest says.
     pub limit: Duration,
 }
@@ -217,6 +220,11 @@ impl Outputs {
 }
 
 impl Outputs {
+    /// Returns the Unix socket of COM1's input.
+    pub fn com1(&self) -> PathBuf {
+        self.monitor.with_extension("com1")
+    }
+
     /// Returns the value of QEMU's `-monitor`.
     pub fn monitor_option(&self) -> String {
         format!("unix:{},server=on,wait=off", option_value(&self.monitor))
@@ -257,11 +265,18 @@ impl Boot {
     }
 
     /// Returns the arguments for QEMU's output.
-    pub fn output_arguments(outputs: &Outputs) -> Vec<OsString> {
+    pub fn output_arguments(&self, outputs: &Outputs) -> Vec<OsString> {
         let file = |id: &str, path: &Path| format!("file,id={id},path={}", option_value(path));
+        let com1 = match self.input {
+            Input::None => file("com1", &outputs.serial),
+            Input::Script { .. } | Input::Person => {
+                let (socket, log) = (option_value(&outputs.com1()), option_value(&outputs.serial));
+                format!("socket,id=com1,path={socket},server=on,wait=off,logfile={log}")
+            }
+        };
         let words = [
             "-chardev".to_owned(),
-            file("com1", &outputs.serial),
+            com1,
             "-serial".to_owned(),
             "chardev:com1".to_owned(),
             "-chardev".to_owned(),
@@ -279,8 +294,9 @@ impl Boot {
         let said = std::fs::File::create(&outputs.qemu)
             .with_context(|| format!("creating {}", outputs.qemu.display()))?;
         // The session ends the run at the limit, with more to say; this is for when it cannot.
-        // A person with a debugger thinks for longer than a guest runs.
-        let patience = if self.debug.is_some() { 24 * 3600 } else { 30 };
+        // A person thinks for longer than a guest runs.
+        let has_person = self.debug.is_some() || self.input == Input::Person;
+        let patience = if has_person { 24 * 3600 } else { 30 };
         let backstop = self.limit.as_secs() + patience;
         let mut command = ending_with_us("timeout");
         if self.debug.is_some() {
@@ -295,7 +311,7 @@ impl Boot {
             .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
             .arg(&qemu.program)
             .args(self.machine_arguments())
-            .args(Boot::output_arguments(outputs))
+            .args(self.output_arguments(outputs))
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
             .stderr(said)
@@ -337,6 +353,7 @@ mod tests {
             }),
             gather: None,
             debug: None,
+            input: Input::None,
             limit: Duration::from_secs(1),
         }
     }

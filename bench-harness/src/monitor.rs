@@ -49,6 +49,11 @@ pub fn text_screen(socket: &Path, file: &Path) -> Vec<String> {
     letters.chunks(COLUMNS).map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
 }
 
+/// Ends the machine.
+pub fn quit(socket: &Path) {
+    let _ = ask(socket, &["quit"], PATIENCE);
+}
+
 fn ask(socket: &Path, commands: &[&str], patience: Duration) -> Option<String> {
     const PROMPT: &str = "(qemu) ";
     let mut stream = UnixStream::connect(socket).ok()?;

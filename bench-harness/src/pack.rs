@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
 use describe::System;
 use object::build::elf::{Builder, SectionData};
+use protocols::capnp::Word;
 
 use crate::artifacts::{Artifacts, Program};
 use crate::files;
@@ -74,6 +75,24 @@ pub fn with_system(artifacts: &Artifacts, system: &System) -> Result<Artifacts> 
     let path = artifacts.boot_dir().join(format!("boot-{}.tar", system.name));
     files::write(&path, archive.into_inner().context("packing a system")?)?;
     Ok(artifacts.with_archive(path))
+}
+
+/// Returns the compiled system of this name in the boot archive, as words; none if there is none.
+pub fn system_of(artifacts: &Artifacts, name: &str) -> Result<Option<Vec<Word>>> {
+    let path = artifacts.archive()?;
+    let file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
+    for entry in tar::Archive::new(file).entries_with_seek()? {
+        let mut entry = entry?;
+        if entry.path()? != Path::new(SYSTEMS).join(name) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let mut words = Word::allocate_zeroed_vec(bytes.len().div_ceil(size_of::<Word>()));
+        Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+        return Ok(Some(words));
+    }
+    Ok(None)
 }
 
 /// Returns the names of the systems in the boot archive, in order.

@@ -135,6 +135,8 @@ pub enum Report {
     Hostile(BTreeMap<String, String>),
     /// Result line of a scheduling policy at work.
     Policy(BTreeMap<String, String>),
+    /// What came of processes that were killed.
+    Restarts(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),
     Other(String),
@@ -156,6 +158,7 @@ impl Report {
             "fuzz" | "storm" => Some(Report::Fuzz(owned(&fields(rest)))),
             "hostile" => Some(Report::Hostile(owned(&fields(rest)))),
             "policy" => Some(Report::Policy(owned(&fields(rest)))),
+            "restarts" => Some(Report::Restarts(owned(&fields(rest)))),
             "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };

@@ -22,6 +22,7 @@ use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
 use crate::state;
 use crate::tail::{self, Lines, Tail};
+use crate::terminal::{Input, Terminal};
 use crate::testsum::Tally;
 use crate::trouble::{ANNOUNCEMENT, Trouble};
 
@@ -62,6 +63,8 @@ pub enum Ending {
     Orphaned,
     /// QEMU ended without the guest asking for it: a triple fault, with `-no-reboot`.
     Reset,
+    /// The person at the terminal left.
+    Left,
     /// QEMU itself failed; what it printed.
     Broken(String),
     /// The disk is full: what the guest said is cut off somewhere, whatever it was.
@@ -143,14 +146,19 @@ pub fn run(
     let mut ear = Ear::new(&outputs, Logs::new(&kernel, &artifacts.programs()?));
     let started = Instant::now();
     let mut child = boot.start(qemu, &outputs)?;
+    let mut terminal = Terminal::begin(&boot.input, &outputs)?;
     let (mut ended_by_us, mut kill_at) = (None, None);
     let status = loop {
         let status = child.try_wait().context("waiting for QEMU")?;
-        ear.listen(listener)?;
+        let sent = ear.listen(listener)?;
+        if let Some(terminal) = &mut terminal {
+            terminal.pass(&sent)?;
+        }
         if let Some(status) = status {
             break status;
         }
         if ended_by_us.is_none()
+            && boot.input != Input::Person
             && let Some(ending) = ear.overdue(started, boot.limit, silence(boot.cpus))
         {
             ear.states = monitor::where_are_the_cpus(&outputs.monitor, &kernel);
@@ -169,12 +177,22 @@ pub fn run(
         }
         std::thread::sleep(POLL);
     };
-    ear.listen(listener)?;
+    let sent = ear.listen(listener)?;
+    let has_left = terminal.as_ref().is_some_and(Terminal::has_left);
+    if let Some(terminal) = &mut terminal {
+        terminal.pass(&sent)?;
+    }
+    drop(terminal);
     ear.finish(listener);
     ear.keep_state(&dir.join("state.txt"))?;
     ear.judge.keep(&dir.join("snapshot.txt"))?;
-    let _ = std::fs::remove_file(&outputs.monitor);
-    let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
+    for socket in [outputs.monitor.clone(), outputs.com1()] {
+        let _ = std::fs::remove_file(socket);
+    }
+    let ending = ended_by_us.unwrap_or_else(|| match has_left {
+        true => Ending::Left,
+        false => ending_of(status, &outputs),
+    });
     let ending = if has_room(&dir) { ending } else { Ending::NoRoom(dir) };
     if !matches!(ending, Ending::NoRoom(_)) {
         check_plugin(&std::fs::read_to_string(&outputs.qemu).unwrap_or_default())?;
@@ -257,8 +275,8 @@ impl Ear {
         }
     }
 
-    /// Reads the output that is available now.
-    fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<()> {
+    /// Reads the output that is available now. Returns what came on COM1.
+    fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<Vec<u8>> {
         // First the records: the lines that they count have been written by then.
         let log = self.log.read().context("reading the log port")?;
         let serial = self.serial.read().context("reading the serial line")?;
@@ -276,7 +294,7 @@ impl Ear {
         if log.is_empty() {
             self.show_lines(uncounted, listener);
         }
-        Ok(())
+        Ok(serial)
     }
 
     /// Shows the next lines of COM1.
@@ -413,7 +431,7 @@ impl Session {
                 );
                 Err(Trouble::CheckFailed(text))
             }
-            Ending::Pass | Ending::Fail => Ok(()),
+            Ending::Pass | Ending::Fail | Ending::Left => Ok(()),
             Ending::Panic => {
                 Err(Trouble::GuestDied(self.with_words(&format!("{label}: the kernel panicked"))))
             }

@@ -37,10 +37,12 @@ use crate::pairs;
 use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
+use crate::restarts;
 use crate::scale;
 use crate::scheduling;
 use crate::seeded;
 use crate::session::Session;
+use crate::shelltest;
 use crate::stress;
 use crate::testsum::{self, Case, Tally};
 use crate::torture;
@@ -82,7 +84,8 @@ pub enum Step {
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers
     /// that are killed
     Paging,
-    /// Systems of several processes: servers that end in every way and come back, sixty processes
+    /// Systems of several processes: servers that end in every way and come back, sixty processes, a
+    /// shell
     Systems,
     /// A scheduling policy at work: deadlines, equal shares, balancing; and it is killed
     Scheduling,
@@ -125,6 +128,8 @@ const FUZZ_OPS: u64 = 150_000;
 const FUZZ_SEEDS: u32 = 12;
 /// Rounds of a storm of revokes in the suite.
 const STORM_ROUNDS: u64 = 5_000;
+/// Processes of a system that are killed in a run of the suite.
+const KILLED_PROCESSES: u64 = 200;
 /// Kills of a storm of kills in the suite.
 const KILLS: u64 = 2_000;
 /// Lines that a step with failures has said, which come again at the end.
@@ -515,6 +520,10 @@ fn system_runs(lab: &Lab) -> Result<Tally> {
     // Its description names three CPUs.
     for (mode, cpus) in [(Mode::Icount, 3), (Mode::Tcg, 4)] {
         sum += judge(lab, &lab.run(&system_job("starved", mode, cpus))?);
+    }
+    sum += shelltest::run(lab)?;
+    for (seed, cpus, mode) in [(1, 1, Mode::Icount), (2, 2, Mode::Tcg), (3, 4, Mode::Tcg)] {
+        sum += restarts::test(lab, &restarts::Wanted { seed, count: KILLED_PROCESSES, cpus, mode })?;
     }
     Ok(sum)
 }

@@ -10,6 +10,8 @@ use clap::Args;
 use console::style;
 use describe::System;
 use describe::system::{Cpus, Process, Untyped};
+use protocols::capnp::Word;
+use protocols::system as schema;
 
 use crate::artifacts::Artifacts;
 use crate::files;
@@ -26,6 +28,9 @@ Examples:
 
 The book's page Systems has the language of the files. Programs are compared with those of the
 boot archive, where one is built.";
+
+/// The first port of the first serial line.
+const COM1: u16 = 0x3f8;
 
 /// Where pictures go, unless the command line says otherwise.
 const PICTURES: &str = "target/systems";
@@ -146,6 +151,18 @@ pub fn named(artifacts: &Artifacts, words: &[String]) -> Result<(Artifacts, Vec<
     };
     let words = [format!("run={name}")].into_iter().chain(others.iter().cloned()).collect();
     Ok((artifacts, words))
+}
+
+/// Returns whether a process of this system drives the first serial line.
+pub fn drives_com1(artifacts: &Artifacts, name: &str) -> Result<bool> {
+    let Some(words) = pack::system_of(artifacts, name)? else { return Ok(false) };
+    let message = schema::open(Word::words_to_bytes(&words));
+    for device in message.get_root::<schema::system::Reader<'_>>()?.get_devices()? {
+        if device.get_ports()?.iter().any(|ports| (ports.get_first()..=ports.get_last()).contains(&COM1)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Prints each system with what it is for. Prints all mistakes of all of them before it fails.

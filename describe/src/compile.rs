@@ -136,7 +136,12 @@ fn process(mut to: schema::process::Builder<'_>, process: &Process) {
         to.set_group(*group);
         to.set_exposure(*exposure);
     }
-    restart(to.init_restart(), &process.restart);
+    restart(to.reborrow().init_restart(), &process.restart);
+    if let Some(controls) = &process.controls {
+        to.set_manages(true);
+        let mut list = to.init_controls(controls.len() as u32);
+        numbered(controls).for_each(|(place, other)| list.set(place, *other));
+    }
 }
 
 fn time(mut to: schema::process::Builder<'_>, process: &Process) {

@@ -4,7 +4,7 @@ use crate::check::Needs;
 use crate::read::{NO_LABEL, process, time};
 use crate::system::{Cpus, Device, Group, Interrupt, Label, Member, Place, Process, Rule, System, Untyped};
 use crate::values::At;
-use crate::written::{self, Written};
+use crate::written::{self, Controls, Written};
 
 /// Makes the system of a description in which all names are known.
 pub fn resolve(name: &str, written: &Written, needs: &Needs) -> System {
@@ -111,6 +111,13 @@ impl Places<'_> {
         exposures.collect()
     }
 
+    fn controlled(&self, controls: &Controls) -> Vec<Place> {
+        match controls {
+            Controls::All => (0..self.started.len() as Place).collect(),
+            Controls::These(names) => names.iter().map(|name| self.of_process(&name.value)).collect(),
+        }
+    }
+
     fn process(&self, process: &written::Process, needs: &[usize]) -> Process {
         let name = process.name.value.clone();
         let written::Time { priority, ceiling, cpus, slice, budget, room, .. } = &process.time;
@@ -148,6 +155,7 @@ impl Places<'_> {
             needs,
             serves: self.serves(&name),
             restart: process.restart.as_ref().map_or(time::NEVER, |restart| restart.value),
+            controls: process.controls.as_ref().map(|controls| self.controlled(controls)),
             name,
         }
     }

@@ -149,4 +149,6 @@ pub struct Process {
     /// Groups in which its first task is exposed, and the index of the exposure.
     pub serves: Vec<(Place, u16)>,
     pub restart: Restart,
+    /// The processes that it may end and restart. `None`: it may not even look at processes.
+    pub controls: Option<Vec<Place>>,
 }

@@ -78,6 +78,14 @@ pub struct Process {
     pub uses: Vec<Use>,
     pub needs: Vec<At<String>>,
     pub restart: Option<At<Restart>>,
+    pub controls: Option<Controls>,
+}
+
+/// The processes that a process may end and restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Controls {
+    All,
+    These(Vec<At<String>>),
 }
 
 /// A name that a process looks up, and the group that it means.

@@ -125,6 +125,10 @@ fn process(of: schema::process::Reader<'_>) -> Result<Process> {
             limit: restart.get_limit(),
             within: restart.get_within(),
         },
+        controls: match of.get_manages() {
+            true => Some(of.get_controls()?.iter().collect()),
+            false => None,
+        },
     })
 }
 
@@ -150,6 +154,11 @@ fn every_key_reaches_process_1() {
     let [log, pager, driver, judge] = system.processes.as_slice() else { panic!("four processes") };
     assert_eq!(system.verdict, Some(3));
     assert_eq!((driver.needs.as_slice(), driver.serves.as_slice()), (&[0, 1][..], &[(1, 0)][..]));
+    assert_eq!((driver.controls.as_deref(), log.controls.as_deref()), (Some(&[1][..]), None));
+    assert_eq!(
+        (judge.controls.as_deref(), pager.controls.as_deref()),
+        (Some(&[0, 1, 2, 3][..]), Some(&[][..]))
+    );
     assert_eq!((driver.options.as_str(), log.options.as_str()), ("level=debug speed=7", "level=debug"));
     assert_eq!((driver.priority, driver.ceiling, driver.label), (180, 185, 1));
     assert_eq!((driver.cpu, &driver.cpus), (2, &Cpus::These(vec![0, 2, 3, 70])));

@@ -149,6 +149,10 @@ struct Process {
     # More ends than so many `within` that time: the process stays ended.
     within @28 :UInt64;
   }
+  manages @29 :Bool;
+  # It may ask which processes there are, and how they are.
+  controls @30 :List(UInt16);
+  # The processes that it may end and restart.
 }
 
 struct Use {

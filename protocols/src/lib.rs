@@ -40,7 +40,10 @@ macro_rules! generated {
     )*};
 }
 
-generated! { echo_capnp names_capnp oom_capnp pager_capnp store_capnp supervisor_capnp system_capnp }
+generated! {
+    console_capnp devices_capnp echo_capnp manager_capnp names_capnp oom_capnp pager_capnp store_capnp
+    supervisor_capnp system_capnp
+}
 
 #[allow(clippy::all)]
 mod stubs {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::build::Images;
 use crate::machine::{Boot, GUEST_CPU, Medium, Mode, Outputs, Qemu};
+use crate::terminal::Input;
 use crate::trouble::Trouble;
 
 /// Measuring takes ten seconds; this is for hosts that do other things besides.
@@ -27,6 +28,7 @@ pub fn boot(qemu: &Qemu, images: &Images, dir: &Path, cpus: u32, limit: Option<u
         plugin: None,
         gather: None,
         debug: None,
+        input: Input::None,
         limit: limit.map_or(LIMIT, Duration::from_secs),
     };
     let status = boot.start(qemu, &outputs)?.wait().context("waiting for QEMU")?;

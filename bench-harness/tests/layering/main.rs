@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
     rule("user/rt", &["abi", "protocols"], Modules(&["arch", "heap", "utcb"])),
     rule("user/*", &["abi", "protocols", "user-rt"], Safe),
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
-    rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
+    rule("drivers/*", &["abi", "protocols", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "test-abi", "protocols", "user-rt"], UnsafeAndAsm),
     rule("tests/guest", &["abi", "test-abi", "model", "policy", "protocols", "user-rt"], UnsafeAndAsm),
     rule(

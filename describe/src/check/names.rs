@@ -4,7 +4,7 @@ use crate::near::{nearest, one_of};
 use crate::problem::{Problem, Problems};
 use crate::read::NO_LABEL;
 use crate::values::At;
-use crate::written::Written;
+use crate::written::{Controls, Written};
 
 /// The name of process 1.
 const FIRST_PROCESS: &str = "init";
@@ -91,6 +91,9 @@ fn references(written: &Written, problems: &mut Problems) {
     }
     for process in &written.processes {
         process.needs.iter().for_each(|name| processes.demand(name, problems));
+        if let Some(Controls::These(names)) = &process.controls {
+            names.iter().for_each(|name| processes.demand(name, problems));
+        }
         process.uses.iter().for_each(|used| demand_group(&used.group, &groups, &processes, problems));
         process.devices.iter().for_each(|name| devices.demand(name, problems));
         let label = process.label.iter().filter(|label| label.value != NO_LABEL);

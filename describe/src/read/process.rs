@@ -10,7 +10,7 @@ use crate::problem::Problems;
 use crate::system::Untyped;
 use crate::units::size_text;
 use crate::values::{At, Entry, Fields};
-use crate::written::{Process, Time, Use};
+use crate::written::{Controls, Process, Time, Use};
 
 /// Defaults, in the terms of [`crate::system::Process`].
 pub const TASKS: u32 = 16;
@@ -66,6 +66,7 @@ fn process(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Proc
         uses: fields.get("uses").map(|entry| uses(&entry, problems)).unwrap_or_default(),
         needs,
         restart,
+        controls: fields.get("controls").map(|entry| controls(&entry, problems)),
     }
 }
 
@@ -89,6 +90,7 @@ fn nothing(name: At<String>) -> Process {
         uses: Vec::new(),
         needs: Vec::new(),
         restart: None,
+        controls: None,
     }
 }
 
@@ -135,6 +137,14 @@ fn machine(entry: &Entry<'_>, problems: &mut Problems) -> Rights {
     let more = more.map(|(name, right)| (name.to_owned(), right));
     let known: Vec<(String, Rights)> = named.chain(more).collect();
     rights_among(&known, "to the machine", entry, problems)
+}
+
+/// Reads which processes a process may end and restart: `"all"`, or a list.
+fn controls(entry: &Entry<'_>, problems: &mut Problems) -> Controls {
+    match entry.value.as_str() {
+        Some("all") => Controls::All,
+        _ => Controls::These(entry.texts(problems)),
+    }
 }
 
 /// Reads the names that a process looks up.

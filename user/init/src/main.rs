@@ -4,7 +4,9 @@
 //! archive, and checks the mechanisms that start a program.
 //!
 //! ```text
-//!   main ── supervise ── connect        calls of the processes, and their ends
+//!   main ── supervise ── connect        calls of the processes, and their ends: by name,
+//!      │       │    ├─ devices ── pci   of drivers; the devices on the bus
+//!      │       │    ├─ manage           of a shell
 //!      │       │    └─ front, pace      the task that receives calls; how many are served
 //!      │     world ── launch ── line    the state of the system; the start of a process
 //!      │       └─ places, restarts, memory
@@ -21,11 +23,14 @@
 
 mod check;
 mod connect;
+mod devices;
 mod front;
 mod launch;
 mod line;
+mod manage;
 mod memory;
 mod pace;
+mod pci;
 mod places;
 mod restarts;
 mod security;

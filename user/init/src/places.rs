@@ -1,16 +1,13 @@
 //! What process 1 keeps of each process of the system.
 
 use abi::PAGE_SIZE;
-use heapless::Vec;
-use protocols::capnp::Result as Read;
-use protocols::system::{MEMORY_REST, device, process, text};
+use protocols::system::{MEMORY_REST, process, text};
 use user_rt::arch::memory;
 use user_rt::archive::Program;
 use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::TASK_STRIDE;
 use user_rt::spawn::{Child, Nursery, Spawned};
-use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
 
 use crate::front::Saved;
 use crate::restarts::{Restarts, Rule};
@@ -57,15 +54,19 @@ pub struct Place<'a> {
     pub program: Program<'a>,
     /// Where it is made. A reset ends everything of it, and everything that it made of its memory.
     pub building: Nursery,
+    /// The size of that memory, as a logarithm.
+    pub log2: u8,
     pub state: State,
     pub restarts: Restarts,
     pub waiting: Option<Waiting>,
     /// Its place in the description's list.
     pub number: u8,
     /// How often it has been started.
-    pub starts: u8,
+    pub starts: u32,
     /// Whether `building` is reset: nothing is left of the last process.
     pub is_clear: bool,
+    /// Bytes of its memory that did not come back when it was reset.
+    pub leaked: u64,
     /// How much process 1 may still say of the process, which might fill the log by it.
     pub notes: u8,
 }
@@ -79,10 +80,10 @@ impl<'a> Place<'a> {
     }
 
     /// Returns the custom bits of the process in the group of its parent: its number, from 1, and
-    /// in the high byte how often it has been started. So a call of an earlier process is not taken
+    /// in the high byte how often it has been started, modulo 256. So a call of an earlier process is not taken
     /// for one of its successor.
     pub const fn custom(&self) -> u16 {
-        (self.number as u16 + 1) | (self.starts as u16) << 8
+        (self.number as u16 + 1) | (self.starts as u8 as u16) << 8
     }
 
     /// Returns the process, while it runs.
@@ -97,7 +98,8 @@ impl Place<'_> {
     pub fn clear(&mut self) -> bool {
         for _ in 0..CLEAR_TRIES {
             match self.building.try_reset(Pins::Hold) {
-                Ok(_) => {
+                Ok(free) => {
+                    self.leaked = (1u64 << self.log2).saturating_sub(free);
                     self.is_clear = true;
                     return true;
                 }
@@ -157,20 +159,4 @@ pub fn building_log2(is: process::Reader<'_>, image: &Image<'_>) -> u8 {
     let own = memory_log2(is).map_or(0, |log2| 1u64 << log2);
     // The process's own Untyped is made first, at a multiple of its size.
     (building + own).next_power_of_two().ilog2() as u8
-}
-
-/// Returns the views that a description grants a process: the memory of its devices.
-pub fn grants<'a>(
-    is: process::Reader<'a>,
-    devices: impl Fn(u16) -> device::Reader<'a>,
-) -> Read<Vec<Grant, VIEWS_MAX>> {
-    let mut grants = Vec::new();
-    for place in is.get_devices()? {
-        for range in devices(place).get_memory()? {
-            let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
-            // The host tool allows no more.
-            _ = grants.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
-        }
-    }
-    Ok(grants)
 }

@@ -4,8 +4,8 @@
 //! ends by a Notification that watches the group in which they are members.
 
 use abi::Error;
-use protocols::names;
 use protocols::supervisor::{self as protocol, Refusal, Server, request};
+use protocols::{devices, manager, names};
 use user_rt::ipc::{Message, Received};
 use user_rt::supervisor::{lend, take_back};
 use user_rt::talk::put;
@@ -13,7 +13,6 @@ use user_rt::{info, report};
 
 use crate::connect::Connection;
 use crate::front::{Asked, CALLED, Saved};
-use crate::places::grants;
 use crate::world::{World, now, ticks};
 
 impl World<'_> {
@@ -86,28 +85,30 @@ impl<'a> Parent<'_, 'a> {
     fn answer(&mut self, asked: &Asked) -> Message {
         let call = &asked.call;
         let label = call.message.label;
+        let known = [protocol::LABEL, names::LABEL, devices::LABEL, manager::LABEL];
         if let Some(number) = self.caller
-            && label != protocol::LABEL
-            && label != names::LABEL
+            && !known.contains(&label)
         {
             let name = self.name(number);
             self.world.note(number, format_args!("note init: {name} said something unknown: label {label}"));
         }
         asked.with_bytes(|bytes| match label {
             names::LABEL => names::serve(self, call, label, bytes, |answer| put(names::ANSWER, answer)),
+            devices::LABEL => devices::serve(self, call, label, bytes, |answer| put(devices::ANSWER, answer)),
+            manager::LABEL => manager::serve(self, call, label, bytes, |answer| put(manager::ANSWER, answer)),
             _ => protocol::serve(self, call, label, bytes, |answer| put(protocol::ANSWER, answer)),
         })
     }
 
     /// Ends the process that calls.
-    fn end(&mut self, number: usize, failed: bool) {
+    pub fn end(&mut self, number: usize, failed: bool) {
         self.world.end(number, failed);
         if let Some(saved) = self.saved.take() {
             self.world.front.forget(saved);
         }
     }
 
-    fn name(&self, number: usize) -> &'a str {
+    pub fn name(&self, number: usize) -> &'a str {
         self.world.places[number].name()
     }
 }
@@ -146,11 +147,9 @@ impl Server<Received> for Parent<'_, '_> {
 
     fn view(&mut self, _: &Received, asked: request::view::Reader<'_>) -> Done {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
-        let World { system, places, views, .. } = &mut *self.world;
+        let granted = self.world.views_of(number).map_err(|_| Refusal::Refused)?;
+        let World { places, views, .. } = &mut *self.world;
         let child = places[number].child().ok_or(Refusal::NotAllowed)?;
-        let devices = system.get_devices().map_err(|_| Refusal::Refused)?;
-        let granted = grants(places[number].is, |place| devices.get(place.into()));
-        let granted = granted.map_err(|_| Refusal::Refused)?;
         lend(views, number as u16, asked, &granted, |slot| child.cnode.slot(slot))
     }
 

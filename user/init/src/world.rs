@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use abi::Cap;
 use heapless::Vec;
 use protocols::system::{GROUPS_MAX, MEMORY_REST, PRIORITY_MAX, PROCESSES_MAX, system, text};
 use user_rt::archive::Archive;
@@ -14,6 +15,7 @@ use user_rt::supervisor::PARENT;
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, report, warn};
 
+use crate::devices::{self, Found};
 use crate::front::Front;
 use crate::launch::{LaunchError, at};
 use crate::memory::Memory;
@@ -40,6 +42,10 @@ pub struct World<'a> {
     pub groups: Vec<Group, { GROUPS_MAX as usize }>,
     pub places: Vec<Place<'a>, { PROCESSES_MAX as usize }>,
     pub views: Views<Frames>,
+    /// The memory of devices that were found on the bus.
+    pub found: Found,
+    /// An empty slot, for what is made and then given away.
+    pub scratch: Cap,
     /// Receives the calls.
     pub front: Front,
     pub pace: Pace,
@@ -78,9 +84,22 @@ impl<'a> World<'a> {
         }
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
-        let verdict = None;
-        let pace = Pace::default();
-        let mut world = World { system, policy, memory, group, groups, places, views, front, pace, verdict };
+        let scratch = at("a slot", memory.own.take_slot())?;
+        let found = devices::find(system.get_devices()?, &mut memory.own)?;
+        let mut world = World {
+            system,
+            policy,
+            memory,
+            group,
+            groups,
+            places,
+            views,
+            found,
+            scratch,
+            front,
+            pace: Pace::default(),
+            verdict: None,
+        };
         world.make_places(archive)?;
         Ok(world)
     }
@@ -92,19 +111,22 @@ impl<'a> World<'a> {
         for is in processes {
             let program = archive.program(text(is.get_program())).ok_or(LaunchError::NoProgram)?;
             let image = places::image(is, &program).map_err(LaunchError::Image)?;
-            let memory = at("memory for a process", self.memory.take(building_log2(is, &image)))?;
+            let log2 = building_log2(is, &image);
+            let memory = at("memory for a process", self.memory.take(log2))?;
             let building = Nursery::new(memory, at("slots for a process", slots.split(SLOTS))?);
             let restarts = Restarts::new(places::rule(is));
             let place = Place {
                 is,
                 program,
                 building,
+                log2,
                 state: State::Ended,
                 restarts,
                 waiting: None,
                 number: self.places.len() as u8,
                 starts: 0,
                 is_clear: true,
+                leaked: 0,
                 notes: NOTES,
             };
             _ = self.places.push(place);
@@ -255,7 +277,12 @@ impl<'a> World<'a> {
 
 /// Returns the time in microseconds.
 pub fn now() -> u64 {
-    (u128::from(user_rt::arch::now()) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1))) as u64
+    micros(user_rt::arch::now())
+}
+
+/// Returns TSC ticks in microseconds.
+pub fn micros(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1))) as u64
 }
 
 /// Returns a time in microseconds as TSC ticks.

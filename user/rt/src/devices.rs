@@ -3,13 +3,67 @@
 //! A driver binds an [`IrqHandler`] to a Notification of its own, and asks for the first interrupt
 //! by [`IrqHandler::next`]. It waits for the bits, asks for the next interrupt, and then looks what
 //! its device wants, until that wants nothing any more. In this order nothing is missed.
+//!
+//! A driver asks its parent for what its description gives it: [`interrupt`], [`ports`],
+//! [`memory`]. It names a device by its place in `devices` of the description.
 
 use abi::devices::line;
-use abi::{Error, Op};
+use abi::{Cap, Error, Op};
+use protocols::Failure;
+use protocols::devices::{Client, Refusal as Denial};
 
-use crate::Result;
 use crate::arch::{Args, syscall};
 use crate::cap::{Handle, IoPort, IrqHandler, Machine, Notification, SchedControl};
+use crate::supervisor::to_parent;
+use crate::talk::Line;
+use crate::views::{Allows, Range, Wanted};
+use crate::{Refusal, Result};
+
+/// Why the parent gives nothing: it refused, or could not be asked.
+pub type DeviceError = Failure<Denial, Refusal>;
+
+fn parent() -> Client<Line> {
+    Client(to_parent())
+}
+
+/// Gets the interrupt of a device. `slot` is empty.
+pub fn interrupt(device: u16, slot: Cap) -> core::result::Result<IrqHandler, DeviceError> {
+    parent().interrupt(|mut asked| {
+        asked.set_device(device);
+        asked.set_slot(slot.0);
+    })?;
+    Ok(IrqHandler::at(slot))
+}
+
+/// Gets a range of a device's I/O ports: by its place, 0 for the first. Returns the first port and
+/// the last one, too. `slot` is empty.
+pub fn ports(device: u16, range: u16, slot: Cap) -> core::result::Result<(IoPort, u16, u16), DeviceError> {
+    let (first, last) = parent().ports(
+        |mut asked| {
+            asked.set_device(device);
+            asked.set_range(range);
+            asked.set_slot(slot.0);
+        },
+        |given| Ok((given.get_first(), given.get_last())),
+    )?;
+    Ok((IoPort::at(slot), first, last))
+}
+
+/// Finds a range of a device's memory, of which the parent can [lend a
+/// view](crate::supervisor::view): by its place, 0 for the first.
+pub fn memory(device: u16, range: u16) -> core::result::Result<Wanted, DeviceError> {
+    parent().memory(
+        |mut asked| {
+            asked.set_device(device);
+            asked.set_range(range);
+        },
+        |found| {
+            let range = Range { first: found.get_first(), pages: found.get_pages() };
+            let allows = if found.get_write() { Allows::WRITE } else { Allows::READ };
+            Ok(Wanted::new(range, allows))
+        },
+    )
+}
 
 /// How a line signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -12,7 +12,7 @@
 //!   talk     messages that describe themselves
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!   devices  interrupts and I/O ports
-//!   names    connections by name
+//!   names    connections by name                       console  a line to a person
 //!   locks    locks that processes share
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
@@ -41,6 +41,7 @@ pub mod audit;
 pub mod boot;
 pub mod cap;
 pub mod cmdline;
+pub mod console;
 pub mod devices;
 pub mod elf;
 mod error;

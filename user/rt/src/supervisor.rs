@@ -28,7 +28,7 @@ fn parent() -> Client<Line> {
 }
 
 /// Returns the line to the parent.
-pub(crate) fn to_parent() -> Line {
+pub fn to_parent() -> Line {
     Line::to(Group::at(slot::SUPERVISOR).exposure(PARENT))
 }
 

@@ -6,9 +6,11 @@ use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
 use x86_64::structures::port::PortRead;
 
 /// Ports that the kernel uses as long as it runs: the old interrupt controllers, which it masks,
-/// the ports that end a run, both serial lines and the debug console, where it writes its log.
-const KERNELS: [RangeInclusive<u16>; 7] =
-    [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x3f8..=0x3ff, 0x8900..=0x8900];
+/// the ports that end a run, the second serial line and the debug console, where it writes its log.
+/// The first serial line can have a driver: the kernel prints there seldom, without interrupts, and
+/// [sets it up again](super::serial::silence_others) for its last words.
+const KERNELS: [RangeInclusive<u16>; 6] =
+    [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x8900..=0x8900];
 
 /// Returns the first port of a range that the kernel uses itself.
 pub fn first_of_kernel(first: u16, last: u16) -> Option<u16> {

@@ -1,6 +1,9 @@
 //! Plain text on COM1: boot lines, panics, exception dumps. It is polled, never on a hot path. A
 //! [text screen](super::screen), if present, shows the same lines.
 //!
+//! A program may drive COM1, too ([`port`]). Then its bytes and the kernel's lines come in any
+//! order, until the machine ends: the last lines are the kernel's alone.
+//!
 //! One lock keeps lines of different CPUs apart. A CPU that must print in any case (panic, NMI)
 //! uses [`emergency`], which waits for the lock only a bounded time: the holder may be the very
 //! code that was interrupted.
@@ -24,6 +27,12 @@ const LINE_CONTROL: u16 = 3;
 const MODEM_CONTROL: u16 = 4;
 const LINE_STATUS: u16 = 5;
 
+/// Values of the line control: eight bits without parity; the divisor in place of the data.
+const LINE_8N1: u8 = 0x03;
+const LINE_DIVISOR: u8 = 0x80;
+/// The modem control without loopback.
+const MODEM_READY: u8 = 0x03;
+
 const TRANSMIT_READY: u8 = 1 << 5;
 const TRANSMIT_IDLE: u8 = 1 << 6;
 
@@ -43,21 +52,30 @@ impl Uart {
         Uart { base, present: false }
     }
 
+    fn set(&mut self, register: u16, value: u8) {
+        // SAFETY: a UART's registers; without interrupts and DMA it touches no memory.
+        unsafe { port::write_u8(self.base + register, value) }
+    }
+
     /// Sets 115200 baud, 8N1, no interrupts; finds out whether there is a UART at all.
     fn init(&mut self) {
-        let set = |register, value| {
-            // SAFETY: a UART's registers; without interrupts and DMA it touches no memory.
-            unsafe { port::write_u8(self.base + register, value) }
-        };
-        set(INTERRUPT_ENABLE, 0);
-        set(LINE_CONTROL, 0x80);
-        set(DATA, 1);
-        set(INTERRUPT_ENABLE, 0);
-        set(LINE_CONTROL, 0x03);
-        set(FIFO_CONTROL, 0x07);
-        set(MODEM_CONTROL, 0x03);
+        self.set(INTERRUPT_ENABLE, 0);
+        self.set(LINE_CONTROL, LINE_DIVISOR);
+        self.set(DATA, 1);
+        self.set(INTERRUPT_ENABLE, 0);
+        self.set(LINE_CONTROL, LINE_8N1);
+        self.set(FIFO_CONTROL, 0x07);
+        self.set(MODEM_CONTROL, MODEM_READY);
         // An absent device reads as all ones.
         self.present = self.status() != 0xff;
+    }
+
+    /// Makes the UART send what is written, in whatever state a driver has left it. What it has yet
+    /// to send is not lost.
+    fn take_back(&mut self) {
+        self.set(LINE_CONTROL, LINE_8N1);
+        self.set(INTERRUPT_ENABLE, 0);
+        self.set(MODEM_CONTROL, MODEM_READY);
     }
 
     fn status(&self) -> u8 {
@@ -193,9 +211,11 @@ pub fn emergency(args: fmt::Arguments<'_>) {
     };
 }
 
-/// Keeps every other CPU from printing, because the machine is about to end.
+/// Keeps every other CPU from printing, because the machine is about to end, and takes COM1 back
+/// from its driver.
 pub fn silence_others() {
     CONSOLE.silence_others();
+    Uart { base: COM1, present: true }.take_back();
 }
 
 /// Waits until all printed bytes have left COM1.

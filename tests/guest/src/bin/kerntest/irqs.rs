@@ -226,7 +226,7 @@ fn ports_are_read_in_their_range(lab: &mut Lab<'_>) -> Outcome {
         own::machine().allow_ports(&ports, first, count).map_err(|refusal| (refusal.error, refusal.detail))
     };
     // A serial line, the interrupt controllers, the end of the run: the kernel's.
-    for (first, used) in [(0x3f0, 0x3f8), (0x20, 0x20), (0xa1, 0xa1), (0xf0, 0xf4)] {
+    for (first, used) in [(0x2f0, 0x2f8), (0x20, 0x20), (0xa1, 0xa1), (0xf0, 0xf4)] {
         expect_eq!(give(first, 16), Err((Error::BadAddress, used)), "ports from {first:#x} on");
     }
     expect_eq!(give(INDEX, 2), Ok(()), "the ports of the clock");

@@ -30,7 +30,7 @@ const ALL: [Test; 6] = [
 
 /// Tests all, and ends the system with the verdict.
 pub fn ask() -> ! {
-    supply_heap();
+    let _ = supply_heap();
     let mut tally = Tally::default();
     for (name, test) in ALL {
         tally.add("systems", name, &test().into());
@@ -40,16 +40,18 @@ pub fn ask() -> ! {
 
 /// Asks the first of many links, and ends the system with the verdict.
 pub fn head() -> ! {
-    supply_heap();
+    let _ = supply_heap();
     let mut tally = Tally::default();
     tally.add("systems", "a_chain_of_processes_answers", &chain().into());
     supervisor::finish(tally.passed, tally.failed)
 }
 
-fn supply_heap() {
+/// Supplies the heap out of the program's memory. Returns the rest of that.
+pub fn supply_heap() -> Nursery {
     let mut nursery = Nursery::of_program(0);
     let added = heap::add(&own::vspace(), &mut nursery, HEAP_PAGES);
     added.unwrap_or_else(|refusal| panic!("no heap: {refusal}"));
+    nursery
 }
 
 fn chain() -> Outcome {

@@ -1,10 +1,12 @@
 //! Processes of systems: each does what `role=` says in its description. The systems
-//! `supervision`, `starved` and `sixty` are made of them.
+//! `supervision`, `starved`, `sixty` and `restarts` are made of them.
 //!
 //! | role | what it does |
 //! |---|---|
 //! | `counter` | serves: counts its calls, and ends in the way that it is asked for |
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
+//! | `load` | calls a counter all the time, and sees that each call is counted once |
+//! | `killer` | kills the others at random, in the middle of requests ([`killer`]) |
 //! | `caller` | connects to a counter and leaves it, all the time |
 //! | `hog` | runs all the time |
 //! | `link` | serves: asks the next one by the name `next`, and adds 1 to the answer |
@@ -16,6 +18,7 @@
 extern crate alloc;
 
 mod asker;
+mod killer;
 mod servers;
 
 use user_rt::boot;
@@ -26,11 +29,13 @@ fn begin(_: u64) -> ! {
     match boot::options().value("role") {
         Some("counter") => servers::count(),
         Some("caller") => servers::call(),
+        Some("load") => servers::load(),
+        Some("killer") => killer::kill(),
         Some("hog") => servers::run(),
         Some("link") => servers::link(),
         Some("last") => servers::last(),
         Some("head") => asker::head(),
         Some("asker") => asker::ask(),
-        role => panic!("role={role:?}: want asker, caller, counter, head, hog, last or link"),
+        role => panic!("role={role:?}: want asker, caller, counter, head, hog, killer, last, link or load"),
     }
 }

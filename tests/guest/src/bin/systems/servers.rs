@@ -3,13 +3,13 @@
 use abi::Cap;
 use protocols::Failure;
 use protocols::names::Refusal as Denial;
-use user_rt::cap::{Group, Handle};
-use user_rt::ipc::{Event, Message, recv, reply_recv};
+use user_rt::cap::{Group, Handle, Notification};
+use user_rt::ipc::{Event, Message, Patience, Received, recv, reply_recv};
 use user_rt::layout::slot as slots;
-use user_rt::names::Service;
-use user_rt::spawn::own;
+use user_rt::names::{Service, ends_connection};
+use user_rt::spawn::{Nursery, own};
 use user_rt::supervisor::PARENT;
-use user_rt::{supervisor, utcb};
+use user_rt::{Refusal, boot, supervisor, utcb};
 
 /// What a `counter` does when the label of a call is that of a way, and how that ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,17 +51,25 @@ impl Way {
 
 /// The label of a call that is counted. The answer: how many there were, and the server's task.
 pub const COUNT: u32 = 0;
+/// The label of a call that is counted after a while.
+pub const SLOW: u32 = 100;
+/// How long that takes, in milliseconds.
+const SLOW_MS: u64 = 5;
+/// Clients that are counted apart, by their custom bits.
+const CLIENTS: usize = 16;
+/// Seconds after which a call is lost that was not answered.
+const PATIENCE_S: u64 = 20;
 
 /// Where a process of these systems has its connections.
 pub const fn slot(number: u32) -> Cap {
     Cap(slots::GROUPS.0 + number)
 }
 
-fn serve(mut answer: impl FnMut(&Message) -> Message) -> ! {
+fn serve(mut answer: impl FnMut(&Received) -> Message) -> ! {
     let mut event = recv();
     loop {
         event = match event {
-            Ok(Event::Call(call)) => reply_recv(&answer(&call.message)),
+            Ok(Event::Call(call)) => reply_recv(&answer(&call)),
             Ok(Event::Bits(_)) => recv(),
             Err(refusal) => panic!("listening: {refusal}"),
         };
@@ -74,14 +82,105 @@ fn of(number: u64) -> Message {
 }
 
 pub fn count() -> ! {
-    let mut count = 0;
-    serve(|asked| {
-        if let Some(way) = Way::ALL.into_iter().find(|way| *way as u32 == asked.label) {
+    let mut counts = [0; CLIENTS];
+    let mut bell = None;
+    serve(|call| {
+        let label = call.message.label;
+        if let Some(way) = Way::ALL.into_iter().find(|way| *way as u32 == label) {
             way.end();
         }
-        count += 1;
-        of(count)
+        if label == SLOW {
+            sleep(bell.get_or_insert_with(make_bell), boot::facts().tsc_hz / 1_000 * SLOW_MS);
+        }
+        let count = &mut counts[usize::from(call.custom) % CLIENTS];
+        *count += 1;
+        of(*count)
     })
+}
+
+/// Makes a Notification, of the memory that its description gives the process.
+fn make_bell() -> Notification {
+    Nursery::of_program(0).make(0).unwrap_or_else(|refusal| panic!("no Notification: {refusal}"))
+}
+
+/// Waits for so many ticks.
+pub fn sleep(bell: &Notification, ticks: u64) {
+    let until = user_rt::arch::now() + ticks;
+    while bell.wait_until(until).is_ok() {}
+}
+
+/// Calls a counter all the time, and sees that it counts each call once. One that does not answer
+/// in time is an error.
+pub fn load() -> ! {
+    let mut counter = Counted::connect("counter", slot(0));
+    loop {
+        counter.count_or_reconnect();
+    }
+}
+
+/// A connection to a counter, with what is known of it.
+pub struct Counted {
+    service: Service,
+    /// Its task, and how far it has counted for this client.
+    server: u64,
+    count: u64,
+}
+
+impl Counted {
+    /// # Panics
+    /// There is none.
+    pub fn connect(name: &'static str, slot: Cap) -> Counted {
+        let service = Service::connect(name, slot);
+        let service = service.unwrap_or_else(|error| panic!("no {name}: {error:?}"));
+        Counted { service, server: 0, count: 0 }
+    }
+
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Lets it count.
+    ///
+    /// # Panics
+    /// It has counted a call twice, or not at all; or it does not answer.
+    pub fn count(&mut self) -> user_rt::Result<()> {
+        let message = Message { label: COUNT, ..Message::default() };
+        let until = Patience::Until(user_rt::arch::now() + boot::facts().tsc_hz * PATIENCE_S);
+        let answer = self.service.server(0).call_within(&message, until)?;
+        let [count, server, ..] = answer.regs;
+        let expected = match self.server {
+            // An earlier process may have been this one's predecessor, with the same custom bits.
+            0 => count,
+            known if known == server => self.count + 1,
+            _ => 1,
+        };
+        assert_eq!(
+            count,
+            expected,
+            "lost: {} of task {server:#x}, after {}",
+            self.service.name(),
+            self.server
+        );
+        (self.server, self.count) = (server, count);
+        Ok(())
+    }
+
+    /// Connects again after an error of a call.
+    ///
+    /// # Panics
+    /// The error says something else, or there is no server any more.
+    pub fn reconnect(&mut self, refusal: &Refusal) {
+        assert!(ends_connection(refusal), "calling {}: {refusal}", self.service.name());
+        let again = self.service.reconnect(refusal);
+        again.unwrap_or_else(|error| panic!("connecting to {} again: {error:?}", self.service.name()));
+    }
+
+    /// Lets it count, by another server if this one has ended.
+    pub fn count_or_reconnect(&mut self) {
+        while let Err(refusal) = self.count() {
+            self.reconnect(&refusal);
+        }
+    }
 }
 
 pub fn call() -> ! {

@@ -1,0 +1,100 @@
+//! Tests the shell and the driver of the serial line: types commands at the system `demo`, kills
+//! the driver and the shell themselves, and looks at what a person would see.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::session::{Ending, Event};
+use crate::terminal::Input;
+use crate::testsum::Tally;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Lines that are typed, each with the lines that it leads to, by their beginnings.
+const SCRIPT: &[(&str, &[&str])] = &[
+    ("help kill", &["kill PROCESS", "kill ends a process."]),
+    ("processes", &["process ", "serial           serial       runs       1", "shell "]),
+    ("groups", &["console: served by serial; members shell"]),
+    ("devices", &["com1: driven by serial"]),
+    ("kill counter", &[]),
+    ("kill nobody", &["there is no process nobody; "]),
+    ("restart counter", &[]),
+    // The driver loses what it has not sent, and the shell writes it again.
+    ("kill serial", &[]),
+    ("echo  the driver   is back", &["the driver is back"]),
+    ("processes", &["serial           serial       runs       2"]),
+    ("cpus", &["cpu ", "0 "]),
+    ("counters", &[]),
+    ("memory", &[]),
+    ("top", &[]),
+    ("kill shell", &["Aurora. `help` lists the commands."]),
+    ("processes", &["shell            shell        runs       2"]),
+    ("one two three four five six seven eight nine", &["that is more than 8 words"]),
+    ("nonsense", &["nonsense: no such command"]),
+    // Ctrl-U drops what is before the cursor, Backspace the last letter.
+    ("nothing\u{15}echo whole\u{7f}\u{7f}\u{7f}\u{7f}\u{7f}this", &["this"]),
+];
+
+/// Runs the script on one CPU and on several; and scripts that end otherwise.
+pub fn run(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for (mode, cpus) in [(Mode::Tcg, 1), (Mode::Icount, 1), (Mode::Icount, 2), (Mode::Tcg, 4)] {
+        let name = format!("shell-{mode}-{cpus}");
+        let lines: Vec<&str> = SCRIPT.iter().map(|(line, _)| *line).collect();
+        let (ending, said) = type_at(lab, &name, &lines, mode, cpus)?;
+        let wrong = match ending {
+            Ending::Pass => missing(&said),
+            other => Some(format!("it ends as {other:?}")),
+        };
+        sum += lab.judged("shell", &name, wrong);
+    }
+    for (name, lines, ending) in [
+        ("nothing is typed", &[][..], Ending::Pass),
+        ("the last command fails", &["echo x", "nonsense"], Ending::Fail),
+        ("exit with a status", &["nonsense", "exit pass", "never"], Ending::Pass),
+    ] {
+        let (ended, _) = type_at(lab, "shell-end", lines, Mode::Icount, 1)?;
+        let wrong = (ended != ending).then(|| format!("it ends as {ended:?}"));
+        sum += lab.judged("shell", name, wrong);
+    }
+    Ok(sum)
+}
+
+/// Types lines at the demo's shell. Returns how the machine ended, and the lines on the screen.
+fn type_at(lab: &Lab, label: &str, lines: &[&str], mode: Mode, cpus: u32) -> Result<(Ending, Vec<String>)> {
+    let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+    let lab = Lab { input: Input::Script { lines, is_shown: false }, ..lab.beside() };
+    let job = Job {
+        label: label.to_owned(),
+        variant: String::new(),
+        command_line: "run=demo".to_owned(),
+        mode,
+        cpus,
+        counted: None,
+        limit: LIMIT,
+    };
+    let mut said = Vec::new();
+    let session = lab.run_with(&job, &mut |event| {
+        lab.show(event);
+        if let Event::Serial(line) = event {
+            said.push(line.clone());
+        }
+    })?;
+    Ok((session.ending, said))
+}
+
+/// Returns what the lines do not show that should have been there, in the order of the script.
+fn missing(said: &[String]) -> Option<String> {
+    let mut rest = said.iter();
+    for (typed, expected) in SCRIPT {
+        for wanted in *expected {
+            if !rest.any(|line| line.starts_with(wanted)) {
+                return Some(format!("after `{typed}`: nothing begins with `{wanted}`: {said:#?}"));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,191 @@
+//! A person, or a script, at the guest's first serial line. What the guest sends there is shown as
+//! it comes, without waiting for the end of a line.
+//!
+//! QEMU gives COM1 a socket for input, and writes output to a file as always, from which it is
+//! shown.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+
+use anyhow::{Context, Result};
+use rustix::termios::{self, OptionalActions, Termios};
+
+use crate::machine::Outputs;
+use crate::monitor;
+use crate::trouble::Trouble;
+
+/// Who is at COM1.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Input {
+    /// Nobody: it has no input.
+    #[default]
+    None,
+    /// A script: each line is sent when the guest asks for one. `is_shown`: what the guest sends is
+    /// shown.
+    Script { lines: Vec<String>, is_shown: bool },
+    /// A person at this terminal.
+    Person,
+}
+
+/// How the guest asks for a line.
+pub const PROMPT: &str = "aurora> ";
+/// Ctrl-]: the person leaves.
+const LEAVE: u8 = 0x1d;
+/// Ctrl-D: the script has ended.
+const END: u8 = 0x04;
+
+impl Input {
+    /// Returns the input for a guest that reads COM1: a script, a person, or what is piped here.
+    pub fn of(script: Option<&Path>) -> Result<Input> {
+        let text = match script {
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| Trouble::Usage(format!("cannot read {}: {error}", file.display())))?,
+            None if io::stdin().is_terminal() => return Ok(Input::Person),
+            None => io::read_to_string(io::stdin()).context("reading the script from standard input")?,
+        };
+        Ok(Input::Script { lines: text.lines().map(str::to_owned).collect(), is_shown: true })
+    }
+}
+
+/// The terminal of one boot.
+pub struct Terminal {
+    socket: PathBuf,
+    monitor: PathBuf,
+    stream: Option<UnixStream>,
+    source: Source,
+    is_shown: bool,
+    /// On its way to the guest.
+    typed: VecDeque<u8>,
+    has_left: bool,
+}
+
+enum Source {
+    Script { lines: VecDeque<String>, last: Vec<u8>, has_ended: bool },
+    Person { keys: Receiver<Vec<u8>>, _raw: Raw },
+}
+
+impl Terminal {
+    /// Begins with an input; `None` if there is none.
+    pub fn begin(input: &Input, outputs: &Outputs) -> Result<Option<Terminal>> {
+        let (source, is_shown) = match input {
+            Input::None => return Ok(None),
+            Input::Script { lines, is_shown } => {
+                let lines = lines.iter().cloned().collect();
+                (Source::Script { lines, last: Vec::new(), has_ended: false }, *is_shown)
+            }
+            Input::Person => {
+                eprintln!("Ctrl-] leaves, and ends the guest.");
+                (Source::Person { keys: keys(), _raw: Raw::begin()? }, true)
+            }
+        };
+        Ok(Some(Terminal {
+            socket: outputs.com1(),
+            monitor: outputs.monitor.clone(),
+            stream: None,
+            source,
+            is_shown,
+            typed: VecDeque::new(),
+            has_left: false,
+        }))
+    }
+
+    /// Whether the person has left.
+    pub const fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Shows what the guest has sent, and sends it what was typed.
+    pub fn pass(&mut self, sent: &[u8]) -> Result<()> {
+        if self.is_shown {
+            let mut out = io::stdout().lock();
+            out.write_all(sent).and_then(|()| out.flush()).context("writing to standard output")?;
+        }
+        match &mut self.source {
+            Source::Person { keys, .. } => {
+                for some in keys.try_iter() {
+                    self.has_left |= some.contains(&LEAVE);
+                    self.typed.extend(some);
+                }
+            }
+            Source::Script { lines, last, has_ended } => {
+                last.extend_from_slice(sent);
+                last.drain(..last.len().saturating_sub(PROMPT.len()));
+                if last == PROMPT.as_bytes() && !*has_ended {
+                    last.clear();
+                    match lines.pop_front() {
+                        Some(line) => self.typed.extend(line.bytes().chain([b'\r'])),
+                        None => {
+                            self.typed.push_back(END);
+                            *has_ended = true;
+                        }
+                    }
+                }
+            }
+        }
+        if self.has_left {
+            monitor::quit(&self.monitor);
+        }
+        self.send();
+        Ok(())
+    }
+
+    /// Sends as much as the guest takes now.
+    fn send(&mut self) {
+        if self.stream.is_none() {
+            self.stream = UnixStream::connect(&self.socket).ok();
+            if let Some(stream) = &self.stream {
+                let _ = stream.set_nonblocking(true);
+            }
+        }
+        let Some(stream) = &mut self.stream else { return };
+        // The file has it, too.
+        let mut seen = [0; 4096];
+        while matches!(stream.read(&mut seen), Ok(1..)) {}
+        while let (bytes, _) = self.typed.as_slices()
+            && !bytes.is_empty()
+        {
+            match stream.write(bytes) {
+                Ok(count @ 1..) => drop(self.typed.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Returns what comes from standard input, as it comes. A thread waits for it, until this process
+/// ends.
+fn keys() -> Receiver<Vec<u8>> {
+    let (to, keys) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 256];
+        while let Ok(count @ 1..) = io::stdin().read(&mut bytes) {
+            if to.send(bytes[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    keys
+}
+
+/// A terminal that hands over each key, as long as this lives.
+struct Raw(Termios);
+
+impl Raw {
+    fn begin() -> Result<Raw> {
+        let was = termios::tcgetattr(io::stdin()).context("asking for the terminal's settings")?;
+        let mut raw = was.clone();
+        raw.make_raw();
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw).context("setting the terminal")?;
+        Ok(Raw(was))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}

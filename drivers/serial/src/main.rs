@@ -1,0 +1,142 @@
+//! The driver of a serial line (16550): the first of the devices in its description, with its
+//! interrupt and its ports. Serves [`protocols::console`] to the group in which it is exposed.
+//!
+//! ```text
+//!   main ── clients    calls that wait: one that reads, and those whose bytes have no room yet
+//!     └──── line       the device, and the bytes on their way in both directions
+//! ```
+//!
+//! A call that cannot be answered yet waits in a Reply object, so the driver never waits for a
+//! client. It has one reader: the next one takes its place, since the first may have ended. Bytes
+//! that were sent to a reader that is not there any more stay for the next one.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+mod clients;
+mod line;
+
+use mmio::Ports;
+use protocols::console::{self, BYTES_MAX, Refusal, Server, answer, request};
+use user_rt::cap::{IrqHandler, Notification};
+use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
+use user_rt::spawn::{Nursery, own};
+use user_rt::talk::{put, with_bytes};
+use user_rt::{devices, info, invoke};
+
+use clients::Clients;
+use line::Line;
+
+user_rt::program!(begin);
+
+/// The place of the line among the devices of the description.
+const DEVICE: u16 = 0;
+/// Bit of the Notification: the device wants something.
+const INTERRUPTED: u64 = 1;
+
+struct Driver {
+    line: Line<Ports>,
+    irq: IrqHandler,
+    /// When to ask again for interrupts, while the CPU rests from them.
+    again: Option<u64>,
+    clients: Clients,
+    /// Whether the call that is served waits for its answer.
+    waits: bool,
+}
+
+fn begin(_: u64) -> ! {
+    let mut driver = Driver::new();
+    info!("begins");
+    loop {
+        let patience = driver.again.map_or(Patience::Forever, Patience::Until);
+        match recv_within(patience) {
+            Ok(Event::Call(call)) => driver.serve(&call),
+            Ok(Event::Bits(_)) => driver.await_interrupt(),
+            Err(refusal) if refusal.error == abi::Error::Timeout => driver.await_interrupt(),
+            Err(refusal) => panic!("cannot receive: {refusal}"),
+        }
+        driver.work();
+    }
+}
+
+impl Driver {
+    /// Takes the device over.
+    ///
+    /// # Panics
+    /// The description gives the process no serial line, or no memory, or nothing is at the ports.
+    fn new() -> Driver {
+        let mut nursery = Nursery::of_program(0);
+        let slot = |nursery: &mut Nursery| nursery.take_slot().expect("a slot");
+        let (ports, first, _) =
+            devices::ports(DEVICE, 0, slot(&mut nursery)).expect("the ports of a serial line");
+        let irq = devices::interrupt(DEVICE, slot(&mut nursery)).expect("the interrupt of a serial line");
+        let wakes: Notification = nursery.make(0).expect("a Notification");
+        wakes.bind(&own::task()).expect("a Notification of the first task");
+        let (_, cpu) = invoke::who_am_i().expect("the own CPU");
+        irq.bind(&own::sched_control(), cpu, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let line = Line::new(Ports::new(ports, first)).expect("a serial line at the ports");
+        let clients = Clients::new(&mut nursery).expect("Reply objects");
+        let mut driver = Driver { line, irq, again: None, clients, waits: false };
+        driver.await_interrupt();
+        driver.work();
+        driver
+    }
+
+    /// Lets the next interrupt come, before the device is looked at.
+    fn await_interrupt(&mut self) {
+        self.again = self.irq.next().expect("the interrupt of a serial line");
+    }
+
+    /// Serves the device, and the calls that wait, until neither can go on.
+    fn work(&mut self) {
+        loop {
+            let is_busy = self.line.work();
+            if !self.clients.settle(&mut self.line) {
+                // One that keeps wanting something is looked at when it interrupts, or at once.
+                self.again = self.again.or(is_busy.then(user_rt::arch::now));
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, call: &Received) {
+        self.waits = false;
+        let message: Message = with_bytes(&call.message, |bytes| {
+            console::serve(self, call, call.message.label, bytes, |answer| put(console::ANSWER, answer))
+        });
+        if !self.waits {
+            // The caller may be gone.
+            _ = reply(&message);
+        }
+    }
+}
+
+impl Server<Received> for Driver {
+    fn write(&mut self, _: &Received, asked: request::write::Reader<'_>) -> Result<(), Refusal> {
+        let bytes = asked.get_bytes()?;
+        if bytes.is_empty() || bytes.len() > usize::from(BYTES_MAX) {
+            return Err(Refusal::BadRequest);
+        }
+        if self.clients.writes() || self.line.room() < bytes.len() {
+            self.clients.write_later(bytes)?;
+            self.waits = true;
+        } else {
+            self.line.write(bytes);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        _: &Received,
+        asked: request::read::Reader<'_>,
+        _: answer::read::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        let most = asked.get_most().min(BYTES_MAX);
+        if most == 0 {
+            return Err(Refusal::BadRequest);
+        }
+        self.clients.read_later(most)?;
+        self.waits = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! What drivers ask for: interrupts, I/O ports and memory of the devices in their descriptions
+//! ([`user_rt::devices`]).
+//!
+//! Process 1 makes the objects of the driver's own memory, and keeps no capability of them. So they
+//! end with the driver, and the next one can have the interrupt line and the ports.
+
+use abi::{Cap, Error};
+use heapless::Vec;
+use protocols::capnp::{self, struct_list};
+use protocols::devices::{Refusal, Server, answer, request};
+use protocols::system::device::{bus, interrupt};
+use protocols::system::{DEVICES_MAX, device, text};
+use user_rt::cap::{Handle, IoPort, IrqHandler};
+use user_rt::devices::Signal;
+use user_rt::invoke::transfer;
+use user_rt::ipc::Received;
+use user_rt::report;
+use user_rt::spawn::{Nursery, own};
+use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
+
+use crate::launch::{LaunchError, at};
+use crate::pci::{self, Bus};
+use crate::supervise::Parent;
+use crate::world::World;
+
+type Done = Result<(), Refusal>;
+
+/// Views of the memory of a process's devices. The host tool allows no more of those that it knows.
+pub type Views = Vec<Grant, VIEWS_MAX>;
+
+/// What was found on the bus of each device of the description; nothing for others.
+pub type Found = Vec<pci::Memory, { DEVICES_MAX as usize }>;
+
+/// Finds the devices of a description that are on the bus.
+pub fn find(
+    devices: struct_list::Reader<'_, device::Owned>,
+    nursery: &mut Nursery,
+) -> Result<Found, LaunchError> {
+    let mut bus = None;
+    let mut found = Found::new();
+    for device in devices {
+        let mut memory = pci::Memory::new();
+        if let bus::Pci(numbers) = device.get_bus().which().map_err(capnp::Error::from)? {
+            let bus = match &mut bus {
+                Some(bus) => bus,
+                None => bus.insert(at("taking the bus", Bus::begin(nursery))?),
+            };
+            match bus.find(numbers.get_vendor(), numbers.get_device()) {
+                Some(there) => memory = there,
+                None => report!("note init: device {} is not on the bus", text(device.get_name())),
+            }
+        }
+        _ = found.push(memory);
+    }
+    Ok(found)
+}
+
+impl World<'_> {
+    /// Adds views of all memory of a device, by its place in the description.
+    fn add_memory(&self, device: u16, views: &mut Views) -> capnp::Result<()> {
+        for range in self.system.get_devices()?.get(device.into()).get_memory()? {
+            let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
+            _ = views.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
+        }
+        for range in self.found.get(usize::from(device)).into_iter().flatten() {
+            _ = views.push(Grant { range: *range, allows: Allows::WRITE });
+        }
+        Ok(())
+    }
+
+    /// Returns the views that a process may have: of the memory of its devices.
+    pub fn views_of(&self, number: usize) -> capnp::Result<Views> {
+        let mut views = Views::new();
+        for device in self.places[number].is.get_devices()? {
+            self.add_memory(device, &mut views)?;
+        }
+        Ok(views)
+    }
+}
+
+impl<'a> Parent<'_, 'a> {
+    /// Returns the number of the process that calls, and the place of one of the devices that it
+    /// drives in the description's list.
+    fn driven(&self, place: u16) -> Result<(usize, u16), Refusal> {
+        let number = self.caller.ok_or(Refusal::NotAllowed)?;
+        let driven = self.world.places[number].is.get_devices()?;
+        Ok((number, driven.iter().nth(place.into()).ok_or(Refusal::NotAllowed)?))
+    }
+
+    fn described(&self, device: u16) -> capnp::Result<device::Reader<'a>> {
+        Ok(self.world.system.get_devices()?.get(device.into()))
+    }
+
+    /// Makes an object of a process's memory, and lets `prepare` give it what it is to have. Its
+    /// capability then is in a slot of the process.
+    fn give<T: Handle>(
+        &self,
+        number: usize,
+        slot: u32,
+        prepare: impl FnOnce(&T) -> user_rt::Result<()>,
+    ) -> Done {
+        let place = &self.world.places[number];
+        let child = place.child().ok_or(Refusal::NotAllowed)?;
+        let scratch = self.world.scratch;
+        let made = place.building.untyped().retype::<T>(0, own::cnode().slot(scratch), 1);
+        made.map_err(refused)?;
+        let given = prepare(&T::at(scratch)).map_err(refused).and_then(|()| {
+            let moved = transfer(T::at(scratch), child.cnode.slot(Cap(slot)));
+            moved.map_err(|refusal| match refusal.error {
+                Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
+                _ => Refusal::Refused,
+            })
+        });
+        if given.is_err() {
+            _ = own::cnode().delete(scratch);
+        }
+        given
+    }
+}
+
+fn refused(refusal: user_rt::Refusal) -> Refusal {
+    match refusal.error {
+        Error::NoMemory => Refusal::Full,
+        Error::InUse => Refusal::InUse,
+        _ => Refusal::Refused,
+    }
+}
+
+impl Server<Received> for Parent<'_, '_> {
+    fn interrupt(&mut self, _: &Received, asked: request::interrupt::Reader<'_>) -> Done {
+        let (number, device) = self.driven(asked.get_device())?;
+        // Interrupts by message are not there yet.
+        let interrupt::Line(line) = self.described(device)?.get_interrupt().which()? else {
+            return Err(Refusal::NotAllowed);
+        };
+        let signal = Signal { level: line.get_level(), low: line.get_low() };
+        self.give(number, asked.get_slot(), |handler: &IrqHandler| {
+            own::machine().allow_irq(handler, line.get_number().into(), signal)
+        })
+    }
+
+    fn ports(
+        &mut self,
+        _: &Received,
+        asked: request::ports::Reader<'_>,
+        mut answer: answer::ports::Builder<'_>,
+    ) -> Done {
+        let (number, device) = self.driven(asked.get_device())?;
+        let ports = self.described(device)?.get_ports()?;
+        let range = ports.iter().nth(asked.get_range().into()).ok_or(Refusal::NotAllowed)?;
+        let (first, last) = (range.get_first(), range.get_last());
+        answer.set_first(first);
+        answer.set_last(last);
+        self.give(number, asked.get_slot(), |ports: &IoPort| {
+            own::machine().allow_ports(ports, first, u32::from(last) + 1 - u32::from(first))
+        })
+    }
+
+    fn memory(
+        &mut self,
+        _: &Received,
+        asked: request::memory::Reader<'_>,
+        mut answer: answer::memory::Builder<'_>,
+    ) -> Done {
+        let (_, device) = self.driven(asked.get_device())?;
+        let mut views = Views::new();
+        self.world.add_memory(device, &mut views)?;
+        let view = views.get(usize::from(asked.get_range())).ok_or(Refusal::NotAllowed)?;
+        answer.set_first(view.range.first);
+        answer.set_pages(view.range.pages);
+        answer.set_write(view.allows.write);
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! Finds devices on the PCI bus by their numbers, and where their memory is: as firmware has placed
+//! it. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0 (3.2.2.3), which is two
+//! I/O ports.
+
+use heapless::Vec;
+use user_rt::cap::IoPort;
+use user_rt::spawn::{Nursery, own};
+use user_rt::views::Range;
+
+/// The port that takes an address, and the one behind which its register is.
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+const PORTS: u32 = 8;
+
+/// Registers of a function.
+const NUMBERS: u8 = 0x00;
+const COMMAND: u8 = 0x04;
+const HEADER: u8 = 0x0c;
+const FIRST_BAR: u8 = 0x10;
+const BUSES: u8 = 0x18;
+/// Bits of the command register: to answer at memory addresses; not to interrupt by a line.
+const ANSWERS_MEMORY: u32 = 1 << 1;
+const NO_LINE: u32 = 1 << 10;
+/// Status bits in the upper half of that register are cleared by writing ones.
+const COMMAND_BITS: u32 = 0xffff;
+
+/// Base address registers of an ordinary function.
+const BARS: u8 = 6;
+/// Buses behind bridges that are looked at.
+const DEPTH: u32 = 8;
+
+/// Reads and writes registers of functions.
+trait Config {
+    fn read(&mut self, of: Function, register: u8) -> u32;
+    fn write(&mut self, of: Function, register: u8, value: u32);
+}
+
+/// A function of a device: bus, device and function, as mechanism 1 has them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Function(u32);
+
+impl Function {
+    const fn new(bus: u8, device: u8, function: u8) -> Function {
+        Function((bus as u32) << 16 | (device as u32) << 11 | (function as u32) << 8)
+    }
+
+    const fn address(self, register: u8) -> u32 {
+        1 << 31 | self.0 | register as u32 & 0xfc
+    }
+}
+
+/// The memory of a device, one range for each base address register that has some.
+pub type Memory = Vec<Range, { BARS as usize }>;
+
+/// The machine's bus.
+pub struct Bus(IoPort);
+
+impl Bus {
+    /// Takes the ports of the bus.
+    pub fn begin(nursery: &mut Nursery) -> user_rt::Result<Bus> {
+        let ports: IoPort = nursery.make(0)?;
+        own::machine().allow_ports(&ports, ADDRESS, PORTS)?;
+        Ok(Bus(ports))
+    }
+
+    /// Finds the first device with these numbers, and lets it answer at its addresses.
+    pub fn find(&mut self, vendor: u16, device: u16) -> Option<Memory> {
+        find(self, vendor, device)
+    }
+}
+
+impl Config for Bus {
+    /// Reads a register; all ones where there is nothing.
+    fn read(&mut self, of: Function, register: u8) -> u32 {
+        let selected = self.0.write_u32(ADDRESS, of.address(register));
+        selected.and_then(|()| self.0.read_u32(DATA)).unwrap_or(u32::MAX)
+    }
+
+    fn write(&mut self, of: Function, register: u8, value: u32) {
+        if self.0.write_u32(ADDRESS, of.address(register)).is_ok() {
+            _ = self.0.write_u32(DATA, value);
+        }
+    }
+}
+
+fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Memory> {
+    let numbers = u32::from(vendor) | u32::from(device) << 16;
+    let found = search(config, numbers, 0, DEPTH)?;
+    let command = config.read(found, COMMAND) & COMMAND_BITS;
+    // It answers nowhere while its addresses are being found out.
+    config.write(found, COMMAND, command & !ANSWERS_MEMORY);
+    let memory = memory(config, found);
+    config.write(found, COMMAND, (command | ANSWERS_MEMORY) & !NO_LINE);
+    Some(memory)
+}
+
+/// Searches a bus, and those behind its bridges.
+fn search(config: &mut impl Config, numbers: u32, bus: u8, depth: u32) -> Option<Function> {
+    for device in 0..32 {
+        let has_several = config.read(Function::new(bus, device, 0), HEADER) >> 16 & 0x80 != 0;
+        for function in 0..if has_several { 8 } else { 1 } {
+            let of = Function::new(bus, device, function);
+            let found = config.read(of, NUMBERS);
+            if found == numbers {
+                return Some(of);
+            }
+            let is_bridge = found != u32::MAX && config.read(of, HEADER) >> 16 & 0x7f == 1;
+            let behind = (config.read(of, BUSES) >> 8) as u8;
+            // A bridge leads to later buses only, or nobody has numbered them.
+            if is_bridge
+                && depth > 0
+                && behind > bus
+                && let Some(found) = search(config, numbers, behind, depth - 1)
+            {
+                return Some(found);
+            }
+        }
+    }
+    None
+}
+
+/// Returns the memory behind the base address registers of a function.
+fn memory(config: &mut impl Config, of: Function) -> Memory {
+    let mut memory = Memory::new();
+    let mut number = 0;
+    while number < BARS {
+        let (register, value) = (FIRST_BAR + 4 * number, config.read(of, FIRST_BAR + 4 * number));
+        number += 1;
+        // An I/O range has bit 0 set.
+        if value & 1 != 0 {
+            continue;
+        }
+        let is_wide = value & 0b110 == 0b100 && number < BARS;
+        number += u8::from(is_wide);
+        let upper = if is_wide { config.read(of, register + 4) } else { 0 };
+        let mask = size_mask(config, of, register, value, is_wide.then_some(upper));
+        let at = u64::from(upper) << 32 | u64::from(value & !0xf);
+        let bytes = (!mask).wrapping_add(1);
+        // A device has whole pages, or others would be in them.
+        if at != 0 && bytes >= abi::PAGE_SIZE && at % abi::PAGE_SIZE == 0 {
+            let pages = u32::try_from(bytes / abi::PAGE_SIZE).unwrap_or(u32::MAX);
+            _ = memory.push(Range::at(at, pages));
+        }
+    }
+    memory
+}
+
+/// Finds which bits of an address a register can have, and writes its value back.
+fn size_mask(config: &mut impl Config, of: Function, register: u8, value: u32, upper: Option<u32>) -> u64 {
+    config.write(of, register, u32::MAX);
+    let low = config.read(of, register) & !0xf;
+    config.write(of, register, value);
+    let Some(upper) = upper else { return u64::from(low) | u64::from(u32::MAX) << 32 };
+    config.write(of, register + 4, u32::MAX);
+    let high = config.read(of, register + 4);
+    config.write(of, register + 4, upper);
+    u64::from(low) | u64::from(high) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// Functions, by their registers; and which bits of base address registers can be written.
+    #[derive(Default)]
+    struct Fake {
+        registers: HashMap<(u32, u8), u32>,
+        writable: HashMap<(u32, u8), u32>,
+    }
+
+    impl Fake {
+        fn add(&mut self, of: Function, registers: &[(u8, u32)]) {
+            self.registers.extend(registers.iter().map(|(register, value)| ((of.0, *register), *value)));
+        }
+    }
+
+    impl Config for Fake {
+        fn read(&mut self, of: Function, register: u8) -> u32 {
+            let there = self.registers.contains_key(&(of.0, NUMBERS));
+            let absent = if there { 0 } else { u32::MAX };
+            self.registers.get(&(of.0, register)).copied().unwrap_or(absent)
+        }
+
+        fn write(&mut self, of: Function, register: u8, value: u32) {
+            let mask = self.writable.get(&(of.0, register)).copied().unwrap_or(0);
+            let place = self.registers.entry((of.0, register)).or_default();
+            *place = *place & !mask | value & mask;
+        }
+    }
+
+    const EDU: u32 = 0x11e8_1234;
+
+    /// A bus with a bridge, behind which a device with several functions is.
+    fn machine() -> (Fake, Function) {
+        let mut fake = Fake::default();
+        fake.add(Function::new(0, 0, 0), &[(NUMBERS, 0x29c0_8086)]);
+        fake.add(
+            Function::new(0, 3, 0),
+            &[(NUMBERS, 0x1111_1b36), (HEADER, 0x01 << 16), (BUSES, 0x0002_0200)],
+        );
+        fake.add(Function::new(2, 5, 0), &[(NUMBERS, 0x2222_1b36), (HEADER, 0x80 << 16)]);
+        let edu = Function::new(2, 5, 3);
+        fake.add(
+            edu,
+            &[
+                (NUMBERS, EDU),
+                (COMMAND, 0x0010_0400),
+                (FIRST_BAR, 0xc001),
+                (FIRST_BAR + 4, 0xfea0_0000),
+                (FIRST_BAR + 8, 0x4000_0004),
+                (FIRST_BAR + 12, 0x2),
+                (FIRST_BAR + 16, 0xfeb0_0000),
+            ],
+        );
+        fake.writable.insert((edu.0, COMMAND), 0xffff);
+        fake.writable.insert((edu.0, FIRST_BAR + 4), 0xfff0_0000);
+        fake.writable.insert((edu.0, FIRST_BAR + 8), 0xfff0_0000);
+        fake.writable.insert((edu.0, FIRST_BAR + 12), u32::MAX);
+        fake.writable.insert((edu.0, FIRST_BAR + 16), 0xffff_ff00);
+        (fake, edu)
+    }
+
+    #[test]
+    fn a_device_is_found_behind_a_bridge() {
+        let (mut fake, edu) = machine();
+        let before = fake.registers.clone();
+        let memory = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        assert_eq!(memory[..], [Range::at(0xfea0_0000, 256), Range::at(0x2_4000_0000, 256)]);
+        assert_eq!(fake.registers[&(edu.0, COMMAND)] & 0xffff, 2, "it answers, and interrupts by its line");
+        for number in 0..5 {
+            let register = (edu.0, FIRST_BAR + 4 * number);
+            assert_eq!(fake.registers[&register], before[&register], "its addresses are as before");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let (mut fake, _) = machine();
+        assert_eq!(find(&mut fake, 0x1234, 0x11e9), None);
+        // A bridge to its own bus does not go round in circles.
+        fake.add(Function::new(0, 4, 0), &[(NUMBERS, 1), (HEADER, 1 << 16), (BUSES, 0)]);
+        assert_eq!(find(&mut fake, 0x1234, 0x11e9), None);
+    }
+}
