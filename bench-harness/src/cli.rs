@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -544,6 +545,9 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     words_stand_once(&words.join(" "))?;
     let input = input(lab, args, &words)?;
     let is_attached = input != Input::None;
+    if input == Input::Person {
+        lab.screen.leave();
+    }
     let lab = &Lab { input, ..lab.beside() };
     let mut words = words.join(" ");
     if is_attached && options::value(&words, "level").is_none() {
@@ -571,14 +575,17 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         Event::Serial(_) if is_attached => {}
         Event::Report { line, .. } if is_attached && line.starts_with("mitigation ") => {}
         // A terminal at which a person types needs carriage returns.
-        _ if is_attached => print!("\r\n{}\r\n", event.text()),
+        _ if is_attached => _ = write!(io::stdout(), "\r\n{}\r\n", event.text()),
         _ => println!("{}", event.text()),
     };
     let session = collector.run_with(lab, &job, &mut print)?;
     match session.ending {
         Ending::Left => {}
         Ending::Fail if is_attached => {
-            return Err(Trouble::CheckFailed("the shell's last command failed".to_owned()).into());
+            return Err(Trouble::CheckFailed(
+                "the system ended as failed: the last command of its shell, or something else".to_owned(),
+            )
+            .into());
         }
         _ => session.check_did_something()?,
     }

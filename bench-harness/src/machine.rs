@@ -220,11 +220,6 @@ impl Outputs {
 }
 
 impl Outputs {
-    /// Returns the Unix socket of COM1's input.
-    pub fn com1(&self) -> PathBuf {
-        self.monitor.with_extension("com1")
-    }
-
     /// Returns the value of QEMU's `-monitor`.
     pub fn monitor_option(&self) -> String {
         format!("unix:{},server=on,wait=off", option_value(&self.monitor))
@@ -269,10 +264,7 @@ impl Boot {
         let file = |id: &str, path: &Path| format!("file,id={id},path={}", option_value(path));
         let com1 = match self.input {
             Input::None => file("com1", &outputs.serial),
-            Input::Script { .. } | Input::Person => {
-                let (socket, log) = (option_value(&outputs.com1()), option_value(&outputs.serial));
-                format!("socket,id=com1,path={socket},server=on,wait=off,logfile={log}")
-            }
+            Input::Script { .. } | Input::Person => "stdio,id=com1,signal=off".to_owned(),
         };
         let words = [
             "-chardev".to_owned(),
@@ -307,13 +299,23 @@ impl Boot {
             let log = std::path::absolute(&outputs.log)?;
             command.env("LD_PRELOAD", std::path::absolute(library)?).env("AURORA_GATHERED", log);
         }
+        // COM1 with input is QEMU's standard input and output. (A socket would hold up the guest as
+        // long as nobody reads it.)
+        let (stdin, stdout) = match self.input {
+            Input::None => (Stdio::null(), said.try_clone()?),
+            Input::Script { .. } | Input::Person => {
+                let serial = std::fs::File::create(&outputs.serial)
+                    .with_context(|| format!("creating {}", outputs.serial.display()))?;
+                (Stdio::piped(), serial)
+            }
+        };
         let child = command
             .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
             .arg(&qemu.program)
             .args(self.machine_arguments())
             .args(self.output_arguments(outputs))
-            .stdin(Stdio::null())
-            .stdout(said.try_clone()?)
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(said)
             .spawn();
         child.map_err(|error| Trouble::NoMachine(format!("cannot start `timeout`: {error}")).into())

@@ -63,8 +63,11 @@ fn ask(socket: &Path, commands: &[&str], patience: Duration) -> Option<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
     while started.elapsed() < patience {
-        if let Ok(n @ 1..) = stream.read(&mut chunk) {
-            text.extend_from_slice(&chunk[..n]);
+        match stream.read(&mut chunk) {
+            // QEMU has ended.
+            Ok(0) => break,
+            Ok(n) => text.extend_from_slice(&chunk[..n]),
+            Err(_) => {}
         }
         // One prompt greets, and one follows each answer.
         if String::from_utf8_lossy(&text).matches(PROMPT).count() > commands.len() {

@@ -41,6 +41,11 @@ impl Screen {
         !self.bar.0.is_hidden()
     }
 
+    /// Shows no more lines that move: the terminal is somebody else's.
+    pub fn leave(&self) {
+        self.bar.0.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
     /// Sets the text before all further steps.
     pub fn headline(&self, text: &str) {
         *lock(&self.headline) = format!("{text}  ");

@@ -146,7 +146,7 @@ pub fn run(
     let mut ear = Ear::new(&outputs, Logs::new(&kernel, &artifacts.programs()?));
     let started = Instant::now();
     let mut child = boot.start(qemu, &outputs)?;
-    let mut terminal = Terminal::begin(&boot.input, &outputs)?;
+    let mut terminal = Terminal::begin(&boot.input, child.stdin.take(), &outputs.monitor)?;
     let (mut ended_by_us, mut kill_at) = (None, None);
     let status = loop {
         let status = child.try_wait().context("waiting for QEMU")?;
@@ -186,9 +186,7 @@ pub fn run(
     ear.finish(listener);
     ear.keep_state(&dir.join("state.txt"))?;
     ear.judge.keep(&dir.join("snapshot.txt"))?;
-    for socket in [outputs.monitor.clone(), outputs.com1()] {
-        let _ = std::fs::remove_file(socket);
-    }
+    let _ = std::fs::remove_file(&outputs.monitor);
     let ending = ended_by_us.unwrap_or_else(|| match has_left {
         true => Ending::Left,
         false => ending_of(status, &outputs),

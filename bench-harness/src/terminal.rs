@@ -1,19 +1,19 @@
 //! A person, or a script, at the guest's first serial line. What the guest sends there is shown as
 //! it comes, without waiting for the end of a line.
 //!
-//! QEMU gives COM1 a socket for input, and writes output to a file as always, from which it is
-//! shown.
+//! COM1 is QEMU's standard input and output then. The output goes to a file as always, from which
+//! it is shown.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::termios::{self, OptionalActions, Termios};
 
-use crate::machine::Outputs;
 use crate::monitor;
 use crate::trouble::Trouble;
 
@@ -32,6 +32,8 @@ pub enum Input {
 
 /// How the guest asks for a line.
 pub const PROMPT: &str = "aurora> ";
+/// Characters of a line.
+const LINE_MAX: usize = 71;
 /// Ctrl-]: the person leaves.
 const LEAVE: u8 = 0x1d;
 /// Ctrl-D: the script has ended.
@@ -44,17 +46,24 @@ impl Input {
             Some(file) => std::fs::read_to_string(file)
                 .map_err(|error| Trouble::Usage(format!("cannot read {}: {error}", file.display())))?,
             None if io::stdin().is_terminal() => return Ok(Input::Person),
-            None => io::read_to_string(io::stdin()).context("reading the script from standard input")?,
+            None => {
+                eprintln!("reading the shell's commands from standard input, to its end");
+                io::read_to_string(io::stdin()).context("reading the script from standard input")?
+            }
         };
+        if let Some(line) = text.lines().find(|line| line.len() > LINE_MAX) {
+            let title =
+                format!("the shell takes lines of at most {LINE_MAX} characters, and this is longer: {line}");
+            return Err(Trouble::Usage(title).into());
+        }
         Ok(Input::Script { lines: text.lines().map(str::to_owned).collect(), is_shown: true })
     }
 }
 
 /// The terminal of one boot.
 pub struct Terminal {
-    socket: PathBuf,
     monitor: PathBuf,
-    stream: Option<UnixStream>,
+    guest: ChildStdin,
     source: Source,
     is_shown: bool,
     /// On its way to the guest.
@@ -68,8 +77,11 @@ enum Source {
 }
 
 impl Terminal {
-    /// Begins with an input; `None` if there is none.
-    pub fn begin(input: &Input, outputs: &Outputs) -> Result<Option<Terminal>> {
+    /// Begins with an input for a guest; `None` if there is none. `monitor` is the socket of QEMU's
+    /// monitor.
+    pub fn begin(input: &Input, guest: Option<ChildStdin>, monitor: &Path) -> Result<Option<Terminal>> {
+        let Some(guest) = guest else { return Ok(None) };
+        fcntl_setfl(&guest, OFlags::NONBLOCK).context("setting the guest's input")?;
         let (source, is_shown) = match input {
             Input::None => return Ok(None),
             Input::Script { lines, is_shown } => {
@@ -82,9 +94,8 @@ impl Terminal {
             }
         };
         Ok(Some(Terminal {
-            socket: outputs.com1(),
-            monitor: outputs.monitor.clone(),
-            stream: None,
+            monitor: monitor.to_owned(),
+            guest,
             source,
             is_shown,
             typed: VecDeque::new(),
@@ -134,20 +145,10 @@ impl Terminal {
 
     /// Sends as much as the guest takes now.
     fn send(&mut self) {
-        if self.stream.is_none() {
-            self.stream = UnixStream::connect(&self.socket).ok();
-            if let Some(stream) = &self.stream {
-                let _ = stream.set_nonblocking(true);
-            }
-        }
-        let Some(stream) = &mut self.stream else { return };
-        // The file has it, too.
-        let mut seen = [0; 4096];
-        while matches!(stream.read(&mut seen), Ok(1..)) {}
         while let (bytes, _) = self.typed.as_slices()
             && !bytes.is_empty()
         {
-            match stream.write(bytes) {
+            match self.guest.write(bytes) {
                 Ok(count @ 1..) => drop(self.typed.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return,

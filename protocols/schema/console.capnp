@@ -34,5 +34,5 @@ enum Refusal {
   badRequest @0;
   # No such request, no bytes, or too many.
   busy @1;
-  # Another task reads, or as many tasks write as can wait.
+  # As many calls wait as can.
 }

@@ -45,7 +45,7 @@ struct Answer {
       memory @4 :UInt64;
       # Bytes that processes can be made of.
       leaked @7 :UInt64;
-      # Bytes of processes' memory that did not come back when it was reset.
+      # Objects that process 1 has made of its own memory since the system began: none.
     }
     kill @5 :Void;
     restart @6 :Void;

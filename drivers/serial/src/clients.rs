@@ -1,6 +1,6 @@
-//! Calls that wait for their answers: one that reads, and those whose bytes have no room yet.
+//! Calls that wait for their answers: those that read, and those whose bytes have no room yet.
 
-use abi::{Cap, Error};
+use abi::Cap;
 use heapless::{Deque, Vec};
 use mmio::Registers;
 use protocols::console::{self, BYTES_MAX, Refusal, answer};
@@ -12,11 +12,11 @@ use user_rt::talk::put;
 
 use crate::line::Line;
 
-/// Calls that may wait with bytes to be sent.
+/// Calls that may wait for bytes, and with bytes to be sent.
+const READERS: usize = 4;
 const WRITERS: usize = 8;
-/// One for each, and one for the call that takes the reader's place. As many again, because the
-/// kernel may still end the call of a client that is gone.
-const REPLIES: u32 = 2 * (WRITERS as u32 + 2);
+/// One for each, and one for the call that is served.
+const REPLIES: u32 = (READERS + WRITERS + 1) as u32;
 
 type Bytes = Vec<u8, { BYTES_MAX as usize }>;
 
@@ -30,36 +30,50 @@ struct Writer {
     bytes: Bytes,
 }
 
+/// The kernel frees the Reply object of a client that waits no more, and tells nobody. So a number
+/// that a reader or writer has is used for another call only in place of that one.
 pub struct Clients {
     /// The first of the Reply objects.
     replies: Cap,
-    /// Where the search for a free one begins.
-    next: u32,
-    reader: Option<Reader>,
+    readers: Deque<Reader, READERS>,
     writers: Deque<Writer, WRITERS>,
 }
 
 impl Clients {
     pub fn new(nursery: &mut Nursery) -> user_rt::Result<Clients> {
         let replies = nursery.make_many::<Reply>(0, REPLIES)?.nth(0);
-        Ok(Clients { replies, next: 0, reader: None, writers: Deque::new() })
+        Ok(Clients { replies, readers: Deque::new(), writers: Deque::new() })
     }
 
     fn reply(&self, number: u32) -> Reply {
         Reply::at(Cap(self.replies.0 + number))
     }
 
-    /// Saves the call that is served, in a free Reply object.
+    fn is_free(&self, number: u32) -> bool {
+        let reads = self.readers.iter().any(|reader| reader.reply == number);
+        !reads && self.writers.iter().all(|writer| writer.reply != number)
+    }
+
+    /// Saves the call that is served, in a Reply object that nobody has.
     fn save(&mut self) -> Result<u32, Refusal> {
-        for _ in 0..REPLIES {
-            let number = self.next;
-            self.next = (number + 1) % REPLIES;
-            match self.reply(number).save() {
-                Ok(()) => return Ok(number),
-                Err(refusal) if refusal.error == Error::InUse => {}
-                // The caller is gone.
-                Err(_) => break,
+        let free = (0..REPLIES).find(|number| self.is_free(*number) && self.reply(*number).save().is_ok());
+        free.ok_or(Refusal::Busy)
+    }
+
+    /// Saves the call that is served in the Reply object of a client that waits no more, which is
+    /// one of these. That client is forgotten.
+    fn save_in_place_of<T, const N: usize>(
+        replies: Cap,
+        clients: &mut Deque<T, N>,
+        number: impl Fn(&T) -> u32,
+    ) -> Result<u32, Refusal> {
+        for _ in 0..clients.len() {
+            let Some(client) = clients.pop_front() else { break };
+            let number = number(&client);
+            if Reply::at(Cap(replies.0 + number)).save().is_ok() {
+                return Ok(number);
             }
+            _ = clients.push_back(client);
         }
         Err(Refusal::Busy)
     }
@@ -71,22 +85,22 @@ impl Clients {
 
     /// Lets the call that is served wait until its bytes can be sent.
     pub fn write_later(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        if self.writers.is_full() {
-            return Err(Refusal::Busy);
-        }
         let bytes = Bytes::from_slice(bytes).map_err(|_| Refusal::BadRequest)?;
-        let reply = self.save()?;
+        let reply = match self.writers.is_full() {
+            false => self.save()?,
+            true => Self::save_in_place_of(self.replies, &mut self.writers, |writer| writer.reply)?,
+        };
         _ = self.writers.push_back(Writer { reply, bytes });
         Ok(())
     }
 
-    /// Lets the call that is served wait until bytes come. One that waits already is answered: it
-    /// may be the call of a client that is gone.
+    /// Lets the call that is served wait until bytes come, behind those that wait for them.
     pub fn read_later(&mut self, most: u16) -> Result<(), Refusal> {
-        let reply = self.save()?;
-        if let Some(earlier) = self.reader.replace(Reader { reply, most }) {
-            _ = self.reply(earlier.reply).reply(&refused(Refusal::Busy));
-        }
+        let reply = match self.readers.is_full() {
+            false => self.save()?,
+            true => Self::save_in_place_of(self.replies, &mut self.readers, |reader| reader.reply)?,
+        };
+        _ = self.readers.push_back(Reader { reply, most });
         Ok(())
     }
 
@@ -99,8 +113,8 @@ impl Clients {
             _ = self.reply(writer.reply).reply(&written());
             changed = true;
         }
-        if line.has_input()
-            && let Some(reader) = self.reader.take()
+        while line.has_input()
+            && let Some(reader) = self.readers.pop_front()
         {
             let mut bytes = [0; BYTES_MAX as usize];
             let count = line.peek(&mut bytes[..usize::from(reader.most)]);
@@ -128,8 +142,4 @@ fn came(bytes: &[u8], lost: u32) -> Message {
         read.set_bytes(bytes);
         read.set_lost(lost);
     })
-}
-
-fn refused(refusal: Refusal) -> Message {
-    answer(|mut answer| answer.set_refused(refusal))
 }

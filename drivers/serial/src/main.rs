@@ -2,13 +2,13 @@
 //! interrupt and its ports. Serves [`protocols::console`] to the group in which it is exposed.
 //!
 //! ```text
-//!   main ── clients    calls that wait: one that reads, and those whose bytes have no room yet
+//!   main ── clients    calls that wait: those that read, and those whose bytes have no room yet
 //!     └──── line       the device, and the bytes on their way in both directions
 //! ```
 //!
 //! A call that cannot be answered yet waits in a Reply object, so the driver never waits for a
-//! client. It has one reader: the next one takes its place, since the first may have ended. Bytes
-//! that were sent to a reader that is not there any more stay for the next one.
+//! client. Readers get bytes in turn. Bytes that were meant for a reader that is not there any more
+//! are the next one's.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -29,7 +29,7 @@ type Done = Result<(), Refusal>;
 pub type Views = Vec<Grant, VIEWS_MAX>;
 
 /// What was found on the bus of each device of the description; nothing for others.
-pub type Found = Vec<pci::Memory, { DEVICES_MAX as usize }>;
+pub type Found = Vec<pci::Found, { DEVICES_MAX as usize }>;
 
 /// Finds the devices of a description that are on the bus.
 pub fn find(
@@ -39,18 +39,18 @@ pub fn find(
     let mut bus = None;
     let mut found = Found::new();
     for device in devices {
-        let mut memory = pci::Memory::new();
+        let mut there = pci::Found::default();
         if let bus::Pci(numbers) = device.get_bus().which().map_err(capnp::Error::from)? {
             let bus = match &mut bus {
                 Some(bus) => bus,
                 None => bus.insert(at("taking the bus", Bus::begin(nursery))?),
             };
             match bus.find(numbers.get_vendor(), numbers.get_device()) {
-                Some(there) => memory = there,
+                Some(it) => there = it,
                 None => report!("note init: device {} is not on the bus", text(device.get_name())),
             }
         }
-        _ = found.push(memory);
+        _ = found.push(there);
     }
     Ok(found)
 }
@@ -62,7 +62,7 @@ impl World<'_> {
             let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
             _ = views.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
         }
-        for range in self.found.get(usize::from(device)).into_iter().flatten() {
+        for range in self.found.get(usize::from(device)).into_iter().flat_map(|found| &found.memory) {
             _ = views.push(Grant { range: *range, allows: Allows::WRITE });
         }
         Ok(())
@@ -146,9 +146,11 @@ impl Server<Received> for Parent<'_, '_> {
         mut answer: answer::ports::Builder<'_>,
     ) -> Done {
         let (number, device) = self.driven(asked.get_device())?;
-        let ports = self.described(device)?.get_ports()?;
-        let range = ports.iter().nth(asked.get_range().into()).ok_or(Refusal::NotAllowed)?;
-        let (first, last) = (range.get_first(), range.get_last());
+        let described = self.described(device)?.get_ports()?;
+        let described = described.iter().map(|range| (range.get_first(), range.get_last()));
+        let found = self.world.found.get(usize::from(device)).into_iter().flat_map(|found| &found.ports);
+        let range = described.chain(found.copied()).nth(asked.get_range().into());
+        let (first, last) = range.ok_or(Refusal::NotAllowed)?;
         answer.set_first(first);
         answer.set_last(last);
         self.give(number, asked.get_slot(), |ports: &IoPort| {

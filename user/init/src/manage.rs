@@ -24,8 +24,10 @@ impl World<'_> {
         controls.is_ok_and(|controls| controls.iter().any(|place| usize::from(place) == other))
     }
 
-    /// Starts a process that has ended as soon as possible, whatever its description says.
-    fn start_soon(&mut self, number: usize) {
+    /// Starts a process as soon as possible, whatever its description says. Ends it first, if it
+    /// runs.
+    fn restart(&mut self, number: usize) {
+        self.clear(number);
         let place = &mut self.places[number];
         place.restarts = Restarts::new(places::rule(place.is));
         place.state = State::Waits(now());
@@ -51,12 +53,13 @@ impl Parent<'_, '_> {
         }
     }
 
-    /// Ends a process for another one, or for itself.
-    fn end_for(&mut self, manager: usize, other: usize) {
+    /// Says that a process ends another one, and forgets the call if that is the caller itself.
+    fn ends(&mut self, manager: usize, other: usize) {
         report!("died program={}: {} has ended it", self.name(other), self.name(manager));
-        match manager == other {
-            true => self.end(other, true),
-            false => self.world.end(other, true),
+        if manager == other
+            && let Some(saved) = self.saved.take()
+        {
+            self.world.front.forget(saved);
         }
     }
 }
@@ -138,7 +141,7 @@ impl Server<Received> for Parent<'_, '_> {
         let facts = boot::facts();
         let sizes = facts.untyped_log2.iter().take(facts.untyped_count as usize);
         answer.set_memory(sizes.map(|log2| 1u64 << log2).sum());
-        answer.set_leaked(self.world.places.iter().map(|place| place.leaked).sum());
+        answer.set_leaked((self.world.spare - self.world.memory.own.slots_left()).into());
         Ok(())
     }
 
@@ -147,7 +150,8 @@ impl Server<Received> for Parent<'_, '_> {
         if self.world.places[other].child().is_none() {
             return Err(Refusal::NotRunning);
         }
-        self.end_for(manager, other);
+        self.ends(manager, other);
+        self.world.end(other, true);
         Ok(())
     }
 
@@ -159,9 +163,9 @@ impl Server<Received> for Parent<'_, '_> {
             return Err(Refusal::NotAllowed);
         }
         if self.world.places[other].child().is_some() {
-            self.end_for(manager, other);
+            self.ends(manager, other);
         }
-        self.world.start_soon(other);
+        self.world.restart(other);
         Ok(())
     }
 }

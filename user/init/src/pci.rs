@@ -1,5 +1,5 @@
-//! Finds devices on the PCI bus by their numbers, and where their memory is: as firmware has placed
-//! it. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0 (3.2.2.3), which is two
+//! Finds devices on the PCI bus by their numbers, and where their memory and ports are: as firmware
+//! has placed them. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0 (3.2.2.3), which is two
 //! I/O ports.
 
 use heapless::Vec;
@@ -18,7 +18,9 @@ const COMMAND: u8 = 0x04;
 const HEADER: u8 = 0x0c;
 const FIRST_BAR: u8 = 0x10;
 const BUSES: u8 = 0x18;
-/// Bits of the command register: to answer at memory addresses; not to interrupt by a line.
+/// Bits of the command register: to answer at ports, at memory addresses; not to interrupt by a
+/// line.
+const ANSWERS_PORTS: u32 = 1 << 0;
 const ANSWERS_MEMORY: u32 = 1 << 1;
 const NO_LINE: u32 = 1 << 10;
 /// Status bits in the upper half of that register are cleared by writing ones.
@@ -49,8 +51,13 @@ impl Function {
     }
 }
 
-/// The memory of a device, one range for each base address register that has some.
-pub type Memory = Vec<Range, { BARS as usize }>;
+/// What is behind the base address registers of a device, in their order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    pub memory: Vec<Range, { BARS as usize }>,
+    /// First and last port of each range.
+    pub ports: Vec<(u16, u16), { BARS as usize }>,
+}
 
 /// The machine's bus.
 pub struct Bus(IoPort);
@@ -64,7 +71,7 @@ impl Bus {
     }
 
     /// Finds the first device with these numbers, and lets it answer at its addresses.
-    pub fn find(&mut self, vendor: u16, device: u16) -> Option<Memory> {
+    pub fn find(&mut self, vendor: u16, device: u16) -> Option<Found> {
         find(self, vendor, device)
     }
 }
@@ -83,15 +90,15 @@ impl Config for Bus {
     }
 }
 
-fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Memory> {
+fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Found> {
     let numbers = u32::from(vendor) | u32::from(device) << 16;
     let found = search(config, numbers, 0, DEPTH)?;
     let command = config.read(found, COMMAND) & COMMAND_BITS;
     // It answers nowhere while its addresses are being found out.
-    config.write(found, COMMAND, command & !ANSWERS_MEMORY);
-    let memory = memory(config, found);
-    config.write(found, COMMAND, (command | ANSWERS_MEMORY) & !NO_LINE);
-    Some(memory)
+    config.write(found, COMMAND, command & !(ANSWERS_MEMORY | ANSWERS_PORTS));
+    let behind = behind(config, found);
+    config.write(found, COMMAND, (command | ANSWERS_MEMORY | ANSWERS_PORTS) & !NO_LINE);
+    Some(behind)
 }
 
 /// Searches a bus, and those behind its bridges.
@@ -119,15 +126,20 @@ fn search(config: &mut impl Config, numbers: u32, bus: u8, depth: u32) -> Option
     None
 }
 
-/// Returns the memory behind the base address registers of a function.
-fn memory(config: &mut impl Config, of: Function) -> Memory {
-    let mut memory = Memory::new();
+/// Returns what is behind the base address registers of a function.
+fn behind(config: &mut impl Config, of: Function) -> Found {
+    let mut found = Found::default();
     let mut number = 0;
     while number < BARS {
         let (register, value) = (FIRST_BAR + 4 * number, config.read(of, FIRST_BAR + 4 * number));
         number += 1;
         // An I/O range has bit 0 set.
         if value & 1 != 0 {
+            let mask = size_mask(config, of, register, value, None) as u32 & 0xfffc;
+            let first = value & 0xfffc;
+            if first != 0 && mask != 0 {
+                _ = found.ports.push((first as u16, (first + (0xffff & !mask)) as u16));
+            }
             continue;
         }
         let is_wide = value & 0b110 == 0b100 && number < BARS;
@@ -139,10 +151,10 @@ fn memory(config: &mut impl Config, of: Function) -> Memory {
         // A device has whole pages, or others would be in them.
         if at != 0 && bytes >= abi::PAGE_SIZE && at % abi::PAGE_SIZE == 0 {
             let pages = u32::try_from(bytes / abi::PAGE_SIZE).unwrap_or(u32::MAX);
-            _ = memory.push(Range::at(at, pages));
+            _ = found.memory.push(Range::at(at, pages));
         }
     }
-    memory
+    found
 }
 
 /// Finds which bits of an address a register can have, and writes its value back.
@@ -206,7 +218,7 @@ mod tests {
             &[
                 (NUMBERS, EDU),
                 (COMMAND, 0x0010_0400),
-                (FIRST_BAR, 0xc001),
+                (FIRST_BAR, 0xc041),
                 (FIRST_BAR + 4, 0xfea0_0000),
                 (FIRST_BAR + 8, 0x4000_0004),
                 (FIRST_BAR + 12, 0x2),
@@ -214,6 +226,7 @@ mod tests {
             ],
         );
         fake.writable.insert((edu.0, COMMAND), 0xffff);
+        fake.writable.insert((edu.0, FIRST_BAR), 0xffe0);
         fake.writable.insert((edu.0, FIRST_BAR + 4), 0xfff0_0000);
         fake.writable.insert((edu.0, FIRST_BAR + 8), 0xfff0_0000);
         fake.writable.insert((edu.0, FIRST_BAR + 12), u32::MAX);
@@ -225,9 +238,10 @@ mod tests {
     fn a_device_is_found_behind_a_bridge() {
         let (mut fake, edu) = machine();
         let before = fake.registers.clone();
-        let memory = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        let Found { memory, ports } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        assert_eq!(ports[..], [(0xc040, 0xc05f)]);
         assert_eq!(memory[..], [Range::at(0xfea0_0000, 256), Range::at(0x2_4000_0000, 256)]);
-        assert_eq!(fake.registers[&(edu.0, COMMAND)] & 0xffff, 2, "it answers, and interrupts by its line");
+        assert_eq!(fake.registers[&(edu.0, COMMAND)] & 0xffff, 3, "it answers, and interrupts by its line");
         for number in 0..5 {
             let register = (edu.0, FIRST_BAR + 4 * number);
             assert_eq!(fake.registers[&register], before[&register], "its addresses are as before");

@@ -65,8 +65,6 @@ pub struct Place<'a> {
     pub starts: u32,
     /// Whether `building` is reset: nothing is left of the last process.
     pub is_clear: bool,
-    /// Bytes of its memory that did not come back when it was reset.
-    pub leaked: u64,
     /// How much process 1 may still say of the process, which might fill the log by it.
     pub notes: u8,
 }
@@ -98,8 +96,7 @@ impl Place<'_> {
     pub fn clear(&mut self) -> bool {
         for _ in 0..CLEAR_TRIES {
             match self.building.try_reset(Pins::Hold) {
-                Ok(free) => {
-                    self.leaked = (1u64 << self.log2).saturating_sub(free);
+                Ok(_) => {
                     self.is_clear = true;
                     return true;
                 }

@@ -101,7 +101,7 @@ impl<'a> Parent<'_, 'a> {
     }
 
     /// Ends the process that calls.
-    pub fn end(&mut self, number: usize, failed: bool) {
+    fn end(&mut self, number: usize, failed: bool) {
         self.world.end(number, failed);
         if let Some(saved) = self.saved.take() {
             self.world.front.forget(saved);

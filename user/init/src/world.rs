@@ -49,6 +49,8 @@ pub struct World<'a> {
     /// Receives the calls.
     pub front: Front,
     pub pace: Pace,
+    /// Slots that were left for objects of process 1 when the system began.
+    pub spare: u32,
     /// The machine's verdict, once it is known.
     pub verdict: Option<bool>,
 }
@@ -98,9 +100,11 @@ impl<'a> World<'a> {
             scratch,
             front,
             pace: Pace::default(),
+            spare: 0,
             verdict: None,
         };
         world.make_places(archive)?;
+        world.spare = world.memory.own.slots_left();
         Ok(world)
     }
 
@@ -126,7 +130,6 @@ impl<'a> World<'a> {
                 number: self.places.len() as u8,
                 starts: 0,
                 is_clear: true,
-                leaked: 0,
                 notes: NOTES,
             };
             _ = self.places.push(place);
@@ -187,8 +190,8 @@ impl<'a> World<'a> {
         self.answer_waiting();
     }
 
-    /// Takes back all that a process had.
-    fn clear(&mut self, number: usize) {
+    /// Ends a process, if it runs, and takes back all that it had.
+    pub fn clear(&mut self, number: usize) {
         let place = &mut self.places[number];
         let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return };
         // An error says that it is dead already.

@@ -82,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "counters",
         arguments: "[CPU]",
-        about: "shows what the kernel has counted, on one CPU or on all",
+        about: "shows the kernel's counters, of one CPU or of all",
         more: "Counters that are 0 are left out.",
         run: machine::counters,
     },
@@ -189,7 +189,7 @@ mod tests {
             let others = &COMMANDS[place + 1..];
             assert!(others.iter().all(|other| other.name != command.name), "{}", command.name);
             assert!(command.name.len() + command.arguments.len() < 24, "{}", command.name);
-            assert!(command.about.len() + 25 < 80 && !command.about.ends_with('.'), "{}", command.name);
+            assert!(command.about.len() + 25 <= 80 && !command.about.ends_with('.'), "{}", command.name);
             assert!(command.more.lines().all(|line| line.trim().len() < 100), "{}", command.name);
         }
     }

@@ -62,7 +62,7 @@ impl Editor {
             Key::KillWord => self.remove(self.word_begin()..self.cursor, out)?,
             Key::Redraw => self.redraw(self.line.len(), out)?,
             Key::Cancel => {
-                out.write_str("^C\n")?;
+                out.write_char('\n')?;
                 self.clear();
                 return Ok(Outcome::Cancelled);
             }

@@ -53,6 +53,8 @@ impl Keys {
         let state = core::mem::take(&mut self.state);
         match (state, byte) {
             (State::Returned, b'\n') => None,
+            // Nothing but a key of its own begins with a control character.
+            (State::Escape | State::Sequence(_), 0..b' ') => self.push(byte),
             (State::Escape, b'[' | b'O') => {
                 self.state = State::Sequence(0);
                 None
@@ -67,7 +69,7 @@ impl Keys {
                 None
             }
             (State::Sequence(number), _) => Some(in_sequence(number, byte)),
-            (_, 0x1b) => {
+            (State::Plain | State::Returned, 0x1b) => {
                 self.state = State::Escape;
                 None
             }
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(keys(b"\x1b[999999~x"), [Key::Other, Key::Letter(b'x')]);
         assert_eq!(keys(b"\x1b\x1b[A"), [Key::Up], "an escape begins anew");
         assert_eq!(keys(b"\x1bx"), [Key::Other]);
+        assert_eq!(keys(b"\x1b\r\x1b[1\x03"), [Key::Enter, Key::Cancel], "one that is not complete");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Port I/O, of the kernel and for programs.
 
 use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
 use x86_64::structures::port::PortRead;
@@ -11,6 +12,15 @@ use x86_64::structures::port::PortRead;
 /// [sets it up again](super::serial::silence_others) for its last words.
 const KERNELS: [RangeInclusive<u16>; 6] =
     [0x20..=0x21, 0xa0..=0xa1, 0xe9..=0xe9, 0xf4..=0xf4, 0x2f8..=0x2ff, 0x8900..=0x8900];
+
+/// The first serial line, and whether programs may still write there.
+const COM1: RangeInclusive<u16> = 0x3f8..=0x3ff;
+static COM1_IS_THE_KERNELS: AtomicBool = AtomicBool::new(false);
+
+/// Keeps programs from writing to the first serial line from now on.
+pub fn take_com1() {
+    COM1_IS_THE_KERNELS.store(true, Ordering::SeqCst);
+}
 
 /// Returns the first port of a range that the kernel uses itself.
 pub fn first_of_kernel(first: u16, last: u16) -> Option<u16> {
@@ -33,6 +43,9 @@ pub fn read_for_program(port: u16, bytes: u8) -> u32 {
 
 /// Writes 1, 2 or 4 bytes to a port for a program that may.
 pub fn write_for_program(port: u16, bytes: u8, value: u32) {
+    if COM1.contains(&port) && COM1_IS_THE_KERNELS.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: as in `read_for_program`.
     unsafe {
         match bytes {

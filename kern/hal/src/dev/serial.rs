@@ -215,6 +215,7 @@ pub fn emergency(args: fmt::Arguments<'_>) {
 /// from its driver.
 pub fn silence_others() {
     CONSOLE.silence_others();
+    port::take_com1();
     Uart { base: COM1, present: true }.take_back();
 }
 

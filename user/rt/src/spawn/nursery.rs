@@ -124,6 +124,11 @@ impl Nursery {
         self.slots.take(count)
     }
 
+    /// Returns how many slots are left.
+    pub const fn slots_left(&self) -> u32 {
+        self.slots.left()
+    }
+
     /// Splits off a nursery of `1 << log2` bytes and `slots` slots.
     pub fn split(&mut self, log2: u8, slots: u32) -> Result<Nursery> {
         let untyped = self.make::<Untyped>(u64::from(log2))?;

@@ -14,7 +14,7 @@ use protocols::manager::{Client, State};
 use user_rt::cap::{Group, Handle, Notification};
 use user_rt::console::Console;
 use user_rt::ipc::Message;
-use user_rt::names::{Service, ends_connection};
+use user_rt::names::Service;
 use user_rt::spawn::{Home, Nursery, Run, TaskSpec, task};
 use user_rt::supervisor::to_parent;
 use user_rt::talk::Line;
@@ -36,7 +36,7 @@ const CALLS: u32 = 1 << 16;
 const READS: u32 = 2 << 16;
 /// It is about to make its request.
 const ASKS: u32 = 1;
-/// Its request was answered; it failed because the server ended; it failed otherwise.
+/// Its request was answered; it failed because the server died that had it; it failed otherwise.
 const ANSWERED_IT: u32 = 2;
 const FAILED: u32 = 3;
 const WRONG: u32 = 4;
@@ -69,6 +69,9 @@ struct Killer {
     bell: Notification,
     /// On which nobody rings.
     rest: Notification,
+    /// Requests that a server was in the middle of when it was killed, and kills of servers.
+    in_the_middle: u64,
+    servers: u64,
     killed: u64,
     recovered: u64,
     /// Ticks from each kill to the next request that was answered: of the driver, of others.
@@ -92,6 +95,8 @@ pub fn kill() -> ! {
         random: Rand32::new(seed),
         rest: nursery.make(0).expect("a Notification"),
         bell: Notification::at(bell.cap()),
+        in_the_middle: 0,
+        servers: 0,
         killed: 0,
         recovered: 0,
         took: [Vec::new(), Vec::new()],
@@ -103,6 +108,7 @@ pub fn kill() -> ! {
     }
     killer.tell(seed);
     let all_back = killer.killed == count && killer.recovered == count && leaked() == 0;
+    let all_back = all_back && killer.in_the_middle == killer.servers;
     supervisor::finish(u64::from(all_back), u64::from(!all_back))
 }
 
@@ -123,14 +129,15 @@ impl Killer {
             }
             Target::Client(_) => IDLE,
         };
+        let starts = starts(target.name());
         if request != IDLE {
             self.begin(request);
         }
-        let starts = starts(target.name());
         let begun = arch::now();
         let killed = parent().kill(|mut kill| kill.set_name(target.name()));
         killed.unwrap_or_else(|error| panic!("killing {}: {error:?}", target.name()));
         self.killed += 1;
+        self.servers += u64::from(request != IDLE);
         if request != IDLE {
             self.end();
         }
@@ -159,7 +166,8 @@ impl Killer {
     fn end(&mut self) {
         self.wait_for(|state| state >= ANSWERED_IT, "is stuck in its request");
         let state = STATE.load(Acquire);
-        assert_ne!(state, WRONG, "the request failed with {:#x}", ERROR.load(Relaxed));
+        assert_ne!(state, WRONG, "lost: the request failed with {:#x}", ERROR.load(Relaxed));
+        self.in_the_middle += u64::from(state == FAILED);
     }
 
     fn wait_for(&self, is: impl Fn(u32) -> bool, otherwise: &str) {
@@ -184,11 +192,13 @@ impl Killer {
         let [d50, d99, dmax] = figures(driver);
         let [p50, p99, max] = figures(others);
         report!(
-            "restarts seed={seed} killed={} recovered={} leaked={} d50={d50} d99={d99} dmax={dmax} \
+            "restarts seed={seed} killed={} servers={} middle={} recovered={} leaked={} d50={d50} d99={d99} dmax={dmax} \
              p50={p50} p99={p99} max={max}",
             self.killed,
+            self.servers,
+            self.in_the_middle,
             self.recovered,
-            leaked() / abi::PAGE_SIZE,
+            leaked(),
         );
     }
 }
@@ -273,7 +283,8 @@ extern "C" fn ask(bell: u64) -> ! {
         };
         let state = match asked {
             Ok(()) => ANSWERED_IT,
-            Err(refusal) if ends_connection(&refusal) => FAILED,
+            // It names who has died: the server had the request.
+            Err(refusal) if refusal.error == abi::Error::Dead => FAILED,
             Err(refusal) => {
                 ERROR.store(refusal.error as u64, Relaxed);
                 WRONG

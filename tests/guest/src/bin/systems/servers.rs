@@ -54,7 +54,7 @@ pub const COUNT: u32 = 0;
 /// The label of a call that is counted after a while.
 pub const SLOW: u32 = 100;
 /// How long that takes, in milliseconds.
-const SLOW_MS: u64 = 5;
+const SLOW_MS: u64 = 50;
 /// Clients that are counted apart, by their custom bits.
 const CLIENTS: usize = 16;
 /// Seconds after which a call is lost that was not answered.
@@ -170,9 +170,9 @@ impl Counted {
     /// # Panics
     /// The error says something else, or there is no server any more.
     pub fn reconnect(&mut self, refusal: &Refusal) {
-        assert!(ends_connection(refusal), "calling {}: {refusal}", self.service.name());
+        assert!(ends_connection(refusal), "stuck: calling {}: {refusal}", self.service.name());
         let again = self.service.reconnect(refusal);
-        again.unwrap_or_else(|error| panic!("connecting to {} again: {error:?}", self.service.name()));
+        again.unwrap_or_else(|error| panic!("stuck: connecting to {} again: {error:?}", self.service.name()));
     }
 
     /// Lets it count, by another server if this one has ended.
