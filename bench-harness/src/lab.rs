@@ -28,7 +28,7 @@ pub struct Lab {
     pub verbose: bool,
     /// Instead of each command's own time limit.
     pub limit: Option<Duration>,
-    /// Who is at the first serial line of the guests.
+    /// What is typed at the first serial line of the guests.
     pub input: Input,
     /// The tests that have said their names.
     pub cases: Cases,

@@ -189,7 +189,7 @@ pub struct Boot {
     /// call.
     pub gather: Option<PathBuf>,
     pub debug: Option<Debug>,
-    /// Who is at the first serial line.
+    /// What is typed at the first serial line.
     pub input: Input,
     /// Ends the run whatever the guest says.
     pub limit: Duration,

@@ -135,7 +135,7 @@ pub enum Report {
     Hostile(BTreeMap<String, String>),
     /// Result line of a scheduling policy at work.
     Policy(BTreeMap<String, String>),
-    /// What came of processes that were killed.
+    /// The result line of processes that were killed.
     Restarts(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),

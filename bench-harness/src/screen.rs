@@ -41,7 +41,7 @@ impl Screen {
         !self.bar.0.is_hidden()
     }
 
-    /// Shows no more lines that move: the terminal is somebody else's.
+    /// Shows no more lines that move: a person works at the terminal.
     pub fn leave(&self) {
         self.bar.0.set_draw_target(ProgressDrawTarget::hidden());
     }

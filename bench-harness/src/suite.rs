@@ -84,8 +84,8 @@ pub enum Step {
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers
     /// that are killed
     Paging,
-    /// Systems of several processes: servers that end in every way and come back, sixty processes, a
-    /// shell
+    /// Systems of several processes: servers that end in every way and come back, sixty processes,
+    /// a shell
     Systems,
     /// A scheduling policy at work: deadlines, equal shares, balancing; and it is killed
     Scheduling,

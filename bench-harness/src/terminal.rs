@@ -17,7 +17,7 @@ use rustix::termios::{self, OptionalActions, Termios};
 use crate::monitor;
 use crate::trouble::Trouble;
 
-/// Who is at COM1.
+/// The source of what is typed at COM1.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Input {
     /// Nobody: it has no input.

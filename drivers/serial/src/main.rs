@@ -91,7 +91,7 @@ impl Driver {
         loop {
             let is_busy = self.line.work();
             if !self.clients.settle(&mut self.line) {
-                // One that keeps wanting something is looked at when it interrupts, or at once.
+                // One that keeps wanting something is looked at when it interrupts, or soon.
                 self.again = self.again.or(is_busy.then(user_rt::arch::now));
                 return;
             }

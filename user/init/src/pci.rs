@@ -1,6 +1,6 @@
 //! Finds devices on the PCI bus by their numbers, and where their memory and ports are: as firmware
-//! has placed them. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0 (3.2.2.3), which is two
-//! I/O ports.
+//! has placed them. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0
+//! (3.2.2.3), which is two I/O ports.
 
 use heapless::Vec;
 use user_rt::cap::IoPort;
@@ -203,7 +203,7 @@ mod tests {
 
     const EDU: u32 = 0x11e8_1234;
 
-    /// A bus with a bridge, behind which a device with several functions is.
+    /// Makes a bus with a bridge, behind which a device with several functions is.
     fn machine() -> (Fake, Function) {
         let mut fake = Fake::default();
         fake.add(Function::new(0, 0, 0), &[(NUMBERS, 0x29c0_8086)]);

@@ -78,8 +78,8 @@ impl<'a> Place<'a> {
     }
 
     /// Returns the custom bits of the process in the group of its parent: its number, from 1, and
-    /// in the high byte how often it has been started, modulo 256. So a call of an earlier process is not taken
-    /// for one of its successor.
+    /// in the high byte how often it has been started, modulo 256. So a call of an earlier process
+    /// is not taken for one of its successor.
     pub const fn custom(&self) -> u16 {
         (self.number as u16 + 1) | (self.starts as u8 as u16) << 8
     }

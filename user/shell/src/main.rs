@@ -48,7 +48,7 @@ pub struct Shell {
     pub out: Terminal,
     /// On which nobody rings: to wait for a time.
     pub bell: Notification,
-    /// Of the last command.
+    /// The status of the last command.
     pub status: Status,
 }
 

@@ -25,7 +25,7 @@ const SECONDS_MAX: u64 = 60;
 
 type Name = String<NAME_MAX>;
 
-/// What process 1 tells of a process.
+/// A process, as process 1 describes it.
 #[derive(Clone, Debug)]
 struct Process {
     name: Name,
@@ -71,7 +71,7 @@ fn process(place: u16) -> Result<Process, Denied> {
     )
 }
 
-/// Returns what `ask` tells of places 0, 1, … until there is nothing more.
+/// Returns what `ask` says about places 0, 1, … until there is nothing more.
 fn each<T>(ask: impl Fn(u16) -> Result<T, Denied>) -> impl Iterator<Item = Result<T, Denied>> {
     let told = (0..u16::MAX).map(ask);
     told.take_while(|told| !matches!(told, Err(Failure::Refused(Refusal::NoSuch))))

@@ -100,8 +100,8 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Returns how an interrupt of a program goes on that takes no mail. A better task that wakes
-    /// in time does not wait for mail, too. A message with pages comes first in its entry: it may be
-    /// an entry's whole work.
+    /// in time does not wait for mail, too. A message with pages comes first in its entry: it may
+    /// be an entry's whole work.
     #[inline(always)]
     fn leaves_mail(
         self,

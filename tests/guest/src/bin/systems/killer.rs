@@ -1,9 +1,9 @@
-//! Kills the processes of its system at random, and sees that they come back: `count=N` kills, drawn
-//! by `seed=N`.
+//! Kills the processes of its system at random, and sees that they come back: `count=N` kills,
+//! drawn by `seed=N`.
 //!
 //! Before each kill of a server at least 20 requests to it are answered, and another task of this
-//! process has one that the server is in the middle of: that one fails, and its client is told. Then
-//! the next request, by a new connection, has to be answered by a new process.
+//! process has one that the server is in the middle of: that one fails, and its client is told.
+//! Then the next request, by a new connection, has to be answered by a new process.
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -65,7 +65,7 @@ impl Target {
 
 struct Killer {
     random: Rand32,
-    /// Of the other task.
+    /// The bell of the other task.
     bell: Notification,
     /// On which nobody rings.
     rest: Notification,
