@@ -10,6 +10,8 @@ use crate::report::{Row, Work};
 
 /// Region of `call_reply_cross_cpu_busy`.
 const BUSY: u8 = 1;
+/// Regions of [`plan::IRQS`]: from this one on.
+const IRQ: u8 = 9;
 /// Region around every sample of every row.
 const SAMPLES: u8 = 2;
 /// Region of `pairs_local_N` is this plus N.
@@ -123,6 +125,20 @@ impl Region {
         if self.id == BUSY && self.sample.n > 0 {
             let Sample { n, min, p50, p99, max } = self.sample;
             return Some(Row { n, min, p50, p99, max, ..row(plan::BUSY, "instructions") });
+        }
+        if let Some(name) = self.id.checked_sub(IRQ).and_then(|place| plan::IRQS.get(usize::from(place)))
+            && self.sample.n > 0
+        {
+            let Sample { n, min, p50, p99, max } = self.sample;
+            return Some(Row {
+                n,
+                min,
+                p50,
+                p99,
+                max,
+                scope: "one-way".to_owned(),
+                ..row(name, "instructions")
+            });
         }
         if self.id == SAMPLES && self.longest_off > 0 && cpus == 1 {
             let longest = self.longest_off;

@@ -241,6 +241,8 @@ impl Boot {
         add(&["-cpu", self.cpu_model, "-m", MEMORY, "-smp", &self.cpus.to_string()]);
         add(self.mode.arguments());
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        // In this slot its interrupt is the controllers' line 20.
+        add(&["-device", "edu,addr=4"]);
         match &self.medium {
             Medium::Kernel { kernel, archive } => {
                 all.extend(["-kernel".into(), kernel.into(), "-initrd".into(), archive.into()]);

@@ -57,6 +57,8 @@ const POLLED: &str = "call_reply_cross_cpu_polled";
 const HALTED: &str = "call_reply_cross_cpu_halted";
 /// Counted by the plugin under icount.
 pub const BUSY: &str = "call_reply_cross_cpu_busy";
+/// Counted by the plugin under icount: interrupts to a driver.
+pub const IRQS: [&str; 3] = ["irq_to_driver", "irq_to_driver_preempt", "irq_to_driver_cross"];
 /// Counted by the plugin under icount.
 pub const SHARED_LINES: &str = "shared_lines_per_rt";
 
@@ -74,7 +76,7 @@ pub fn boots_for(mode: Mode, cpus: u32, wanted: &[String]) -> Vec<Planned> {
     let mut boots = boots(mode, cpus);
     boots.retain_mut(|boot| match &boot.keep {
         Keep::One(_, kept) => wants(kept),
-        Keep::Counted => wants(BUSY) || wants(SHARED_LINES),
+        Keep::Counted => wants(BUSY) || wants(SHARED_LINES) || IRQS.into_iter().any(wants),
         Keep::Main { .. } => only(boot, wanted.iter().filter(|row| !counted_or_other(mode, row))),
         // The longest run is that of all rows.
         Keep::Work { .. } if wants(INTERRUPTS_OFF) => true,
@@ -87,7 +89,7 @@ pub fn boots_for(mode: Mode, cpus: u32, wanted: &[String]) -> Vec<Planned> {
 pub const OTHERS: [&str; 4] = [NOFAST, POLLED, SHARED_LINES, INTERRUPTS_OFF];
 
 fn counted_or_other(mode: Mode, row: &str) -> bool {
-    OTHERS.contains(&row) || mode == Mode::Icount && row == BUSY
+    OTHERS.contains(&row) || mode == Mode::Icount && (row == BUSY || IRQS.contains(&row))
 }
 
 /// Makes a boot measure these rows only. Returns whether there are any.
@@ -103,6 +105,7 @@ pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
     let mut others = vec![NOFAST, POLLED, SHARED_LINES];
     if counted {
         others.push(BUSY);
+        others.extend(IRQS);
     }
     let mut boots = vec![
         Planned {
@@ -130,7 +133,11 @@ pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
         boots.push(Planned {
             name: "counted",
             variant: "",
-            command_line: format!("run=bench idle=halt trace=1 rows={BUSY},{}", pairs_row(cpus)),
+            command_line: format!(
+                "run=bench idle=halt trace=1 rows={BUSY},{},{}",
+                pairs_row(cpus),
+                IRQS.join(",")
+            ),
             keep: Keep::Counted,
         });
     }

@@ -123,11 +123,10 @@ fn run(lab: &Lab, wanted: &Wanted) -> Result<(Found, Session)> {
 
 /// Reads what the killer reported.
 fn read(session: &Session) -> Option<Found> {
-    let told = session.reports.iter().filter_map(|report| match report {
+    let fields = session.reports.iter().rev().find_map(|report| match report {
         Report::Restarts(fields) => Some(fields),
         _ => None,
-    });
-    let fields = told.last()?;
+    })?;
     let number = |key: &str| -> Option<u64> { fields.get(key)?.parse().ok() };
     Some(Found {
         killed: number("killed")?,

@@ -232,6 +232,9 @@ pub const ROWS: &[Known] = &[
         "policy_set_cross_busy",
         "set priority and slice of the SchedContext that runs on another CPU; until that is done",
     ),
+    several("irq_to_driver", "interrupt of a device to the first instruction of its driver, CPU idle"),
+    several("irq_to_driver_preempt", "the same, a task of lower priority runs on the driver's CPU"),
+    several("irq_to_driver_cross", "the same, the interrupt comes to another CPU than the driver's"),
     several(
         "remap_move_1p_2cpu",
         "call that moves a page out of a space of which another CPU may have translations",

@@ -15,11 +15,16 @@ pub const ROW: u8 = 5;
 pub const DUE: u8 = 6;
 pub const WOKE: u8 = 7;
 pub const STRETCHES: u8 = 8;
+pub const GATE: u8 = 9;
 /// The argument of [`DUE`] counts for this many ticks, as a base-2 logarithm.
 pub const DUE_SHIFT: u32 = 16;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;
+/// Regions of `irq_to_driver` and its like.
+pub const REGION_IRQ: u8 = 9;
+pub const REGION_IRQ_PREEMPT: u8 = 10;
+pub const REGION_IRQ_CROSS: u8 = 11;
 /// Region of every sample of every row.
 pub const REGION_SAMPLE: u8 = 2;
 /// Regions of the loads of `scale`.

@@ -18,6 +18,10 @@ pub struct Counts {
     regions: Vec<Region>,
     /// Which region each CPU works for: an index into `regions`.
     working: Vec<Option<usize>>,
+    /// Which region each CPU will work for from its next interrupt on.
+    armed: Vec<Option<usize>>,
+    /// Where each CPU executed its last instruction.
+    last: Vec<Where>,
     /// The counts of the samples of rows.
     work: Work,
 }
@@ -28,6 +32,8 @@ const SAMPLES: u8 = 2;
 #[derive(Default)]
 struct Region {
     id: u8,
+    /// Whether its CPUs begin with an interrupt.
+    has_gates: bool,
     ops: u64,
     /// Per CPU.
     instructions: Vec<u64>,
@@ -44,10 +50,12 @@ struct Region {
     longest_off: u64,
 }
 
-/// What an instruction is to interrupts. The kernel keeps them off, but where it waits.
+/// What an instruction is to interrupts. The kernel keeps them off, but where it waits or leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Where {
     User,
+    /// In user mode: a system call.
+    UserCalls,
     Kernel,
     /// In the kernel, and interrupts are on behind it.
     KernelOpens,
@@ -84,8 +92,17 @@ impl Counts {
         &mut self.working[cpu]
     }
 
+    fn last_of(&mut self, cpu: usize) -> &mut Where {
+        if self.last.len() <= cpu {
+            self.last.resize(cpu + 1, Where::Kernel);
+        }
+        &mut self.last[cpu]
+    }
+
     /// Takes a marker that a CPU executed.
     pub fn mark(&mut self, cpu: usize, marker: Marker) {
+        // Programs have markers; what they skip is a program's, too.
+        *self.last_of(cpu) = Where::User;
         match marker {
             Marker::Begin(id) => {
                 let region = self.region(id);
@@ -107,6 +124,17 @@ impl Counts {
             Marker::Op(id) => {
                 let region = self.region(id);
                 self.regions[region].op();
+                if self.regions[region].has_gates {
+                    self.working.iter_mut().filter(|of| **of == Some(region)).for_each(|of| *of = None);
+                }
+            }
+            Marker::Gate(id) => {
+                let region = self.region(id);
+                self.regions[region].has_gates = true;
+                if self.armed.len() <= cpu {
+                    self.armed.resize(cpu + 1, None);
+                }
+                self.armed[cpu] = Some(region);
             }
             Marker::Row => self.work.next_row(),
             Marker::Skip(_) | Marker::Due(_) | Marker::Woke(_) | Marker::Stretches(_) => {}
@@ -116,8 +144,20 @@ impl Counts {
     /// Counts an instruction, which is no marker, that a CPU executed.
     pub fn instruction(&mut self, cpu: usize, place: Where, class: Class) {
         self.work.instruction(class);
+        self.look_for_gate(cpu, place);
         if let Some(region) = *self.working_for(cpu) {
             self.regions[region].instruction(cpu, place);
+        }
+    }
+
+    /// Lets a CPU that has been interrupted work for the region that waits for that: it is in the
+    /// kernel, and has made no system call.
+    fn look_for_gate(&mut self, cpu: usize, place: Where) {
+        let last = std::mem::replace(self.last_of(cpu), place);
+        let is_kernels = |of| matches!(of, Where::Kernel | Where::KernelOpens);
+        let is_gate = is_kernels(place) && matches!(last, Where::User | Where::KernelOpens);
+        if is_gate && let Some(region) = self.armed.get_mut(cpu).and_then(Option::take) {
+            *self.working_for(cpu) = Some(region);
         }
     }
 
@@ -162,7 +202,7 @@ impl Region {
         }
         self.instructions[cpu] += 1;
         self.total += 1;
-        let off = if place == Where::User { 0 } else { self.off[cpu] + 1 };
+        let off = if matches!(place, Where::User | Where::UserCalls) { 0 } else { self.off[cpu] + 1 };
         self.longest_off = self.longest_off.max(off);
         self.off[cpu] = if place == Where::KernelOpens { 0 } else { off };
     }
@@ -247,6 +287,34 @@ mod tests {
             ),
             "{json}"
         );
+    }
+
+    /// A driver waits, its CPU idles, and an interrupt comes, on this CPU or on another one first.
+    #[test]
+    fn a_gate_counts_from_the_interrupt_to_the_operation() {
+        const IRQ: u8 = 9;
+        let mut counts = Counts::default();
+        let run = |counts: &mut Counts, cpu: usize, place: Where, times: u64| {
+            (0..times).for_each(|_| counts.instruction(cpu, place, Class::default()));
+        };
+        for round in 0..4 {
+            run(&mut counts, 1, Where::User, 10);
+            counts.mark(1, Marker::Gate(IRQ));
+            run(&mut counts, 1, Where::UserCalls, 1);
+            run(&mut counts, 1, Where::Kernel, 100);
+            run(&mut counts, 1, Where::KernelOpens, 1);
+            if round == 3 {
+                counts.mark(0, Marker::Gate(IRQ));
+                run(&mut counts, 0, Where::User, 1);
+                run(&mut counts, 0, Where::Kernel, 30);
+            }
+            run(&mut counts, 1, Where::Kernel, 50 + round);
+            run(&mut counts, 1, Where::User, 1);
+            counts.mark(1, Marker::Op(IRQ));
+            run(&mut counts, 0, Where::Kernel, 5);
+            run(&mut counts, 1, Where::User, 7);
+        }
+        assert_eq!(counts.regions[0].samples, [52, 53, 84], "the first operation gives no sample");
     }
 
     #[test]

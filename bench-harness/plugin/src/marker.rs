@@ -24,6 +24,8 @@ pub enum Marker {
     Due(u8),
     /// That task runs again, in this region.
     Woke(u8),
+    /// The CPU works for this region from its next interrupt on, to the region's next operation.
+    Gate(u8),
     /// Stretches with interrupts off count from here on, on all CPUs, and those before do not; 0:
     /// no more of them count.
     Stretches(u8),
@@ -51,6 +53,7 @@ impl Marker {
             Marker::Due(ticks) => (6, ticks),
             Marker::Woke(id) => (7, id),
             Marker::Stretches(count) => (8, count),
+            Marker::Gate(id) => (9, id),
         }
     }
 
@@ -64,6 +67,7 @@ impl Marker {
             6 => Some(Marker::Due(argument)),
             7 => Some(Marker::Woke(argument)),
             8 => Some(Marker::Stretches(argument)),
+            9 => Some(Marker::Gate(argument)),
             _ => None,
         }
     }
@@ -77,14 +81,16 @@ mod tests {
     fn markers_are_told_from_padding() {
         assert_eq!(Marker::decode(&[0x0f, 0x1f, 0x84, 0, 0x14, 3, 0x52, 0x41]), Some(Marker::Op(0x14)));
         assert_eq!(Marker::decode(&[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]), None);
-        assert_eq!(Marker::decode(&[0x0f, 0x1f, 0x84, 0, 1, 9, 0x52, 0x41]), None);
+        assert_eq!(Marker::decode(&[0x0f, 0x1f, 0x84, 0, 1, 10, 0x52, 0x41]), None);
         assert_eq!(Marker::decode(&[0x90]), None);
     }
 
     #[test]
     fn parts_make_the_marker_again() {
         let all = [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4), Marker::Row];
-        for marker in all.into_iter().chain([Marker::Due(6), Marker::Woke(7), Marker::Stretches(1)]) {
+        for marker in
+            all.into_iter().chain([Marker::Due(6), Marker::Woke(7), Marker::Stretches(1), Marker::Gate(9)])
+        {
             let (kind, argument) = marker.parts();
             assert_eq!(Marker::from_parts(kind, argument), Some(marker));
         }

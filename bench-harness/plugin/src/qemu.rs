@@ -314,11 +314,12 @@ extern "C" fn on_recorded(cpu: c_uint, data: *mut c_void) {
     }
 }
 
-/// Whether an instruction is the kernel's, and lets interrupts in: STI, HLT.
+/// Whether an instruction is the kernel's, and lets interrupts in: STI, HLT, SYSRETQ, IRETQ.
 fn where_is(pc: u64, bytes: &[u8]) -> Where {
     match bytes {
+        [0x0f, 0x05] if pc >> 63 == 0 => Where::UserCalls,
         _ if pc >> 63 == 0 => Where::User,
-        [0xfb | 0xf4] => Where::KernelOpens,
+        [0xfb | 0xf4] | [0x48, 0x0f, 0x07] | [0x48, 0xcf] => Where::KernelOpens,
         _ => Where::Kernel,
     }
 }
@@ -331,7 +332,7 @@ fn pack_instruction(place: Where, class: Class) -> *mut c_void {
 }
 
 extern "C" fn on_instruction(cpu: c_uint, data: *mut c_void) {
-    let places = [Where::User, Where::Kernel, Where::KernelOpens];
+    let places = [Where::User, Where::UserCalls, Where::Kernel, Where::KernelOpens];
     let place = places.into_iter().find(|place| *place as usize == data.addr() & 3).unwrap_or(Where::User);
     let is = |bit: u32| data.addr() >> 2 >> bit & 1 != 0;
     let class =

@@ -203,7 +203,7 @@ impl Watched {
                 self.alarm = Some(Alarm { due, ..Alarm::default() });
             }
             Marker::Woke(id) => self.woke(id, now.executed),
-            Marker::Skip(_) | Marker::Row | Marker::Stretches(_) => {}
+            Marker::Skip(_) | Marker::Row | Marker::Stretches(_) | Marker::Gate(_) => {}
         }
     }
 

@@ -296,7 +296,7 @@ pub fn top(shell: &mut Shell, words: &[&str]) -> Ran {
             Err(why) => return denied(shell, "", why),
         }
     }
-    shares.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+    shares.sort_unstable_by_key(|(used, _)| core::cmp::Reverse(*used));
     let ticks = now().saturating_sub(begun);
     let passed = u128::from(ticks) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1));
     for (used, name) in &shares {

@@ -25,7 +25,7 @@ impl Terminal {
     pub fn flush(&mut self) -> fmt::Result {
         let sent = self.console.write(&self.output);
         self.output.clear();
-        self.note(sent).map(|()| ())
+        self.note(sent)
     }
 
     fn note<T>(&mut self, result: Result<T, ConsoleError>) -> Result<T, fmt::Error> {

@@ -24,6 +24,7 @@ mod block;
 mod carry;
 mod daily;
 mod events;
+mod irqs;
 mod life;
 mod locks;
 mod longest;
@@ -91,11 +92,13 @@ fn prepare() -> user_rt::Result<Stage> {
     let cpus = boot::facts().cpus.clamp(1, PAIRS_MAX);
     let shared = Shared::new(&mut nursery, BLOCK_PAGES * cpus as u32)?;
     let done: Notification = nursery.make(0)?;
+    let has_device = irqs::take_device(&mut nursery)?;
     Ok(Stage {
         nursery: row,
         shared,
         done: Notification::at(done.cap()),
         cpus,
+        has_device,
         settings: settings(),
         tasks: Vec::new(),
     })
@@ -142,7 +145,7 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
         }
     };
     let (mut passed, mut failed, mut marks) = (0, 0, 0);
-    let (rows, patterns) = (rows::all(stage.cpus), boot::options().value("rows"));
+    let (rows, patterns) = (rows::all(stage.cpus, stage.has_device), boot::options().value("rows"));
     let names: Vec<&str> = rows.iter().map(rows::Row::name).collect();
     if let Some(unknown) = select::unknown(patterns, &names) {
         report!("error bench: rows={unknown}: there is no such row here; there are {}", names.join(", "));

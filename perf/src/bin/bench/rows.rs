@@ -11,6 +11,7 @@ use crate::beside::*;
 use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
+use crate::irqs::*;
 use crate::life::*;
 use crate::locks::*;
 use crate::longest::*;
@@ -183,8 +184,8 @@ impl Row {
     }
 }
 
-/// Returns all rows for a machine with this many CPUs.
-pub fn all(cpus: u64) -> Vec<Row> {
+/// Returns all rows for a machine with this many CPUs, and with the device of [`crate::irqs`].
+pub fn all(cpus: u64, has_device: bool) -> Vec<Row> {
     let mut rows = local();
     rows.push(Row {
         cpus: Cpus::Every,
@@ -199,6 +200,9 @@ pub fn all(cpus: u64) -> Vec<Row> {
         rows.extend(messages());
     } else {
         rows.extend(cross_cpu());
+        if has_device {
+            rows.extend(interrupts());
+        }
         rows.extend(carrying().into_iter().filter_map(|row| {
             let name = row.name.strip_prefix("remap_move_").filter(|name| name.ends_with('p'))?;
             Some(Row { name: format!("remap_move_{name}_2cpu"), seen: true, ..row })
@@ -540,6 +544,20 @@ fn carrying() -> Vec<Row> {
         .collect();
     rows.push(row("remap_move_2m", Carried { pages: 1, large: true, mode: Some(Move) }));
     rows
+}
+
+/// Returns the rows of interrupts to a driver.
+fn interrupts() -> [Row; 3] {
+    let row = |name: &str, driver: Entry| Row {
+        cpus: Cpus::Cross,
+        server_reports: true,
+        ..Row::new(name, Scope::OneWay, raise_client, Some(driver))
+    };
+    [
+        row("irq_to_driver", driver),
+        Row { background: Some(busy_target), ..row("irq_to_driver_preempt", preempting_driver) },
+        row("irq_to_driver_cross", far_driver),
+    ]
 }
 
 fn cross_cpu() -> Vec<Row> {

@@ -60,6 +60,8 @@ pub struct Stage {
     /// Notification in which clients raise their bits.
     pub done: Notification,
     pub cpus: u64,
+    /// Whether the machine has the device of [`crate::irqs`].
+    pub has_device: bool,
     pub settings: Settings,
     /// The row's tasks, which end after it.
     pub tasks: Vec<Task>,
