@@ -21,7 +21,7 @@ pub const DUE_SHIFT: u32 = 16;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;
-/// Regions of `irq_to_driver` and its like.
+/// Regions of the rows of interrupts to a driver.
 pub const REGION_IRQ: u8 = 9;
 pub const REGION_IRQ_PREEMPT: u8 = 10;
 pub const REGION_IRQ_CROSS: u8 = 11;

@@ -226,7 +226,7 @@ mod tests {
         line.write(b"a longer text than the device takes at a time");
         assert!(!line.work());
         let mut interrupts = 0;
-        while device.0.borrow().fifo.len() > 0 {
+        while !device.0.borrow().fifo.is_empty() {
             device.0.borrow_mut().transmit();
             interrupts += u32::from(device.0.borrow().pending() == 0b0010);
             assert!(!line.work());

@@ -88,7 +88,7 @@ mod tests {
         let figures =
             Summary { n: 1000, min: 1_111_111, p50: 2_222_222, p99: 3, max: 4_444_444, overhead: 5 };
         let mut table = Table::default();
-        let rows = crate::rows::all(4);
+        let rows = crate::rows::all(4, false);
         rows.iter().for_each(|row| table.add(row, figures));
         let pages: Vec<String> =
             table.lines.chunks(ROWS).map(|lines| std::format!("{}", Page(lines))).collect();
