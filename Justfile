@@ -20,7 +20,7 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 # Bugs that a kernel can be built with.
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
-programs := "init pager store oom policy shell serial perf guest-tests"
+programs := "init pager store oom policy shell log-service serial perf guest-tests"
 # Crates that compile completely only for the kernel's target.
 bare_crates := "kern-hal ipc-fast kern-image"
 
@@ -94,6 +94,13 @@ policy *args:
 
 _policy *args: _build (_kernel "dump" "--features dump") (_quick "faults" "--features faults" "kernel")
     '{{harness}}' policy "$@"
+
+# Make a program outside the tree, and a system in which it runs: `./justw new-program hello --out ~/hello`, then `cargo run --release` there
+new-program *args:
+    {{or_help}} new-program "$@"
+
+_new-program *args: _harness
+    '{{harness}}' new-program "$@"
 
 # Kill random processes of a system under load, and see that they come back: `./justw restarts --seed 7 --count 2000 --cpus 4`; ends with `restarts: seed=… killed=… recovered=… lost_requests=… stuck=… kernel_panics=… leaked_pages=…`
 restarts *args:

@@ -41,12 +41,14 @@ pub struct Artifacts {
     runs: PathBuf,
     /// The boot archive, if it is another than the built one.
     archive: Option<PathBuf>,
+    /// Programs that it has besides, behind the others.
+    more: Vec<Program>,
 }
 
 impl Artifacts {
     pub fn new(boot: &Path) -> Artifacts {
         let runs = boot.parent().unwrap_or(Path::new(".")).join("run");
-        Artifacts { boot: boot.to_owned(), runs, archive: None }
+        Artifacts { boot: boot.to_owned(), runs, archive: None, more: Vec::new() }
     }
 
     /// Returns artifacts whose runs write their output below `runs`.
@@ -54,9 +56,9 @@ impl Artifacts {
         Artifacts { runs: runs.to_owned(), ..self.clone() }
     }
 
-    /// Returns artifacts with another boot archive, which has the same programs.
-    pub fn with_archive(&self, archive: PathBuf) -> Artifacts {
-        Artifacts { archive: Some(archive), ..self.clone() }
+    /// Returns artifacts with another boot archive, which has more programs behind the built ones.
+    pub fn with_archive(&self, archive: PathBuf, more: Vec<Program>) -> Artifacts {
+        Artifacts { archive: Some(archive), more, ..self.clone() }
     }
 
     pub fn boot_dir(&self) -> &Path {
@@ -113,7 +115,10 @@ impl Artifacts {
     pub fn programs(&self) -> Result<Vec<Program>> {
         let path = self.built("boot.json")?;
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not a list of programs", path.display()))
+        let mut programs: Vec<Program> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a list of programs", path.display()))?;
+        programs.extend(self.more.iter().cloned());
+        Ok(programs)
     }
 
     /// Returns the directory with the output of the last run of a label.

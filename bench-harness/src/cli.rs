@@ -19,8 +19,8 @@ use crate::terminal::Input;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts,
-    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, restarts, rows, rules, scale,
-    scheduling, seeded, shrink, stress, suite, systems, torture,
+    hostile, iso, judge, mailbox, message, newprogram, pack, peers, probe, reference, restarts, rows, rules,
+    scale, scheduling, seeded, shrink, stress, suite, systems, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -112,6 +112,9 @@ enum Command {
         aurora-bench policy --policy static --cpus 2 --lie   a policy that makes wrong settings, and hangs"
     )]
     Policy(scheduling::Wanted),
+    /// Make a program outside the tree, and a system in which it runs
+    #[command(after_help = newprogram::EXAMPLES)]
+    NewProgram(newprogram::Wanted),
     /// Kill random processes of a system under load, and see that they come back
     #[command(after_help = restarts::EXAMPLES)]
     Restarts(restarts::Wanted),
@@ -221,6 +224,9 @@ struct RunArgs {
     /// Type the lines of this file at the system's shell, and end with the status of the last one
     #[arg(long, value_name = "FILE", conflicts_with = "print")]
     script: Option<PathBuf>,
+    /// A program from outside the tree that the system's file names; may be given several times
+    #[arg(long, value_name = "PROGRAM")]
+    with: Vec<PathBuf>,
     /// The system to run, by name or file (`….toml`), and words for the kernel's command line
     words: Vec<String>,
 }
@@ -406,6 +412,7 @@ pub fn main() -> Result<()> {
         Command::Torture(wanted) => torture::run(&common.lab()?, &wanted),
         Command::Fuzz(wanted) => fuzz::run(&common.lab()?, &wanted),
         Command::Policy(wanted) => scheduling::run(&common.lab()?, &wanted),
+        Command::NewProgram(wanted) => newprogram::command(&wanted),
         Command::Restarts(wanted) => restarts::command(&common.lab()?, &wanted),
         Command::Trace(args) => events::command::command(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
@@ -540,7 +547,8 @@ impl TestArgs {
 }
 
 fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
-    let (artifacts, words) = systems::named(&lab.artifacts, &args.words)?;
+    let with: Vec<PathBuf> = args.with.iter().map(|file| files::as_given(file)).collect();
+    let (artifacts, words) = systems::named(&lab.artifacts, &args.words, &with)?;
     let lab = &Lab { artifacts, ..lab.beside() };
     words_stand_once(&words.join(" "))?;
     let input = input(lab, args, &words)?;
@@ -601,7 +609,7 @@ fn input(lab: &Lab, args: &RunArgs, words: &[String]) -> Result<Input> {
     };
     match (drives, &args.script) {
         _ if args.print => Ok(Input::None),
-        (true, script) => Input::of(script.as_deref()),
+        (true, script) => Input::of(script.as_deref().map(files::as_given).as_deref()),
         (false, None) => Ok(Input::None),
         (false, Some(_)) => {
             let text =

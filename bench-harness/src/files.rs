@@ -12,6 +12,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::trouble::Trouble;
 
+/// Returns a path as the person meant it who gave it: relative to the directory from which `justw`
+/// was called.
+pub fn as_given(path: &Path) -> PathBuf {
+    match std::env::var_os("AURORA_FROM") {
+        Some(from) => Path::new(&from).join(path),
+        None => path.to_owned(),
+    }
+}
+
 /// Stands between a file's name and the process that writes it.
 const PART: &str = ".part-";
 

@@ -11,7 +11,7 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 24] = [
+const RECIPES: [(&str, &str); 25] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -20,6 +20,7 @@ const RECIPES: [(&str, &str); 24] = [
     ("fuzz", "fuzz"),
     ("policy", "policy"),
     ("restarts", "restarts"),
+    ("new-program", "new-program"),
     ("campaign", "campaign"),
     ("trace", "trace"),
     ("scale", "scale"),

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
@@ -18,6 +18,7 @@ use protocols::capnp::Word;
 use crate::artifacts::{Artifacts, Program};
 use crate::files;
 use crate::systems;
+use crate::trouble::Trouble;
 
 /// The program that the kernel starts.
 const FIRST: &str = "init";
@@ -56,25 +57,57 @@ fn append_system(archive: &mut tar::Builder<Vec<u8>>, system: &System) -> Result
     append(archive, &format!("{SYSTEMS}/{}", system.name), &describe::compile(system))
 }
 
-/// Writes a copy of the boot archive which has this system, too, in place of one of its name.
-/// Returns artifacts with that archive.
-pub fn with_system(artifacts: &Artifacts, system: &System) -> Result<Artifacts> {
+/// Returns programs from outside the tree, by their files.
+/// Errors: a file is missing, or has the name of a program of the tree.
+pub fn programs_at(artifacts: &Artifacts, files: &[PathBuf]) -> Result<Vec<Program>> {
+    let known = artifacts.programs()?;
+    let mut programs = Vec::new();
+    for file in files {
+        let elf = std::path::absolute(file)?;
+        let name = elf.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !elf.is_file() {
+            return Err(Trouble::Usage(format!("there is no program {}", elf.display())).into());
+        }
+        if known.iter().any(|program| program.name == name) {
+            let text = format!("{}: the tree has a program {name}; give it another name", elf.display());
+            return Err(Trouble::Usage(text).into());
+        }
+        programs.push(Program { name, elf });
+    }
+    Ok(programs)
+}
+
+/// Writes a copy of the boot archive which has this system, too, in place of one of its name, and
+/// these programs. Returns artifacts with that archive.
+pub fn with_system(artifacts: &Artifacts, system: &System, more: Vec<Program>) -> Result<Artifacts> {
     let from = artifacts.archive()?;
     let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
     let mut archive = tar::Builder::new(Vec::new());
+    let mut systems = Vec::new();
     for entry in tar::Archive::new(bytes.as_slice()).entries()? {
         let mut entry = entry?;
         let name = entry.path()?.to_string_lossy().into_owned();
-        if name != format!("{SYSTEMS}/{}", system.name) {
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
-            append(&mut archive, &name, &content)?;
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        match name.starts_with(SYSTEMS) {
+            // A program's log channel is its place.
+            false => append(&mut archive, &name, &content)?,
+            true if name != format!("{SYSTEMS}/{}", system.name) => systems.push((name, content)),
+            true => {}
         }
+    }
+    for program in &more {
+        let elf =
+            std::fs::read(&program.elf).with_context(|| format!("reading {}", program.elf.display()))?;
+        append(&mut archive, &program.name, &strip(&elf).with_context(|| program.name.clone())?)?;
+    }
+    for (name, content) in systems {
+        append(&mut archive, &name, &content)?;
     }
     append_system(&mut archive, system)?;
     let path = artifacts.boot_dir().join(format!("boot-{}.tar", system.name));
     files::write(&path, archive.into_inner().context("packing a system")?)?;
-    Ok(artifacts.with_archive(path))
+    Ok(artifacts.with_archive(path, more))
 }
 
 /// Returns the compiled system of this name in the boot archive, as words; none if there is none.

@@ -17,13 +17,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 const SCRIPT: &[(&str, &[&str])] = &[
     ("help kill", &["kill PROCESS", "kill ends a process."]),
     ("processes", &["process ", "serial           serial       runs       1", "shell "]),
-    ("groups", &["console: served by serial; members shell"]),
+    ("groups", &["console: served by serial; members shell", "log: served by log; members shell"]),
     ("devices", &["com1: driven by serial"]),
     ("kill counter", &[]),
     ("processes", &["counter          systems      runs       2"]),
     ("kill nobody", &["there is no process nobody; "]),
     ("restart counter", &[]),
     ("processes", &["counter          systems      runs       3"]),
+    ("log", &["info  shell: counter is ended", "info  shell: counter is started again"]),
+    ("kill log", &[]),
+    ("log", &["info  shell: log is ended"]),
     // The driver loses what it has not sent, and the shell writes it again.
     ("kill serial", &[]),
     ("echo  the driver   is back", &["the driver is back"]),

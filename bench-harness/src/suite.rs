@@ -48,6 +48,7 @@ use crate::testsum::{self, Case, Tally};
 use crate::torture;
 use crate::tracetest;
 use crate::trouble::Trouble;
+use crate::tutorials;
 
 /// Kinds of tests, in the order of their results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -87,6 +88,8 @@ pub enum Step {
     /// Systems of several processes: servers that end in every way and come back, sixty processes,
     /// a shell
     Systems,
+    /// The programs of the book's tutorials, built and run as they are written there
+    Tutorials,
     /// A scheduling policy at work: deadlines, equal shares, balancing; and it is killed
     Scheduling,
     /// Short torture runs; and one of a kernel that forgets to flush, which is caught
@@ -339,6 +342,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Stress => stress_runs(lab),
         Step::Paging => paging_runs(lab),
         Step::Systems => system_runs(lab),
+        Step::Tutorials => tutorials::run(lab),
         Step::Scheduling => scheduling_runs(lab),
         Step::Torture => torture_runs(lab),
         Step::Fuzz => fuzz_runs(lab),

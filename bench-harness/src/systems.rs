@@ -135,17 +135,27 @@ pub fn all(dir: &Path) -> Result<Vec<System>> {
 }
 
 /// Returns the words of a kernel command line, and what they boot with: the first word may be a
-/// system's name, or the file of one, which the boot archive then has, too.
-pub fn named(artifacts: &Artifacts, words: &[String]) -> Result<(Artifacts, Vec<String>)> {
+/// system's name, or the file of one, which the boot archive then has, too, with the programs of
+/// the files `with`.
+pub fn named(artifacts: &Artifacts, words: &[String], with: &[PathBuf]) -> Result<(Artifacts, Vec<String>)> {
     let is_name =
         |word: &String| !word.contains('=') && !options::WORDS.iter().any(|known| known.key == word);
-    let Some((first, others)) = words.split_first().filter(|(first, _)| is_name(first)) else {
-        return Ok((artifacts.clone(), words.to_vec()));
-    };
-    let (artifacts, name) = match first.ends_with(".toml") {
+    let named = words.split_first().filter(|(first, _)| is_name(first));
+    let is_file = named.is_some_and(|(first, _)| first.ends_with(".toml"));
+    if !with.is_empty() && !is_file {
+        let text =
+            "--with takes a system from a file, which names the program: `run my-system.toml --with PROGRAM`";
+        return Err(Trouble::Usage(text.to_owned()).into());
+    }
+    let Some((first, others)) = named else { return Ok((artifacts.clone(), words.to_vec())) };
+    let (artifacts, name) = match is_file {
         true => {
-            let system = load(Path::new(first), programs(artifacts).as_deref())?;
-            (pack::with_system(artifacts, &system)?, system.name)
+            let more = pack::programs_at(artifacts, with)?;
+            let names = programs(artifacts).map(|known| {
+                known.into_iter().chain(more.iter().map(|program| program.name.clone())).collect::<Vec<_>>()
+            });
+            let system = load(&files::as_given(Path::new(first)), names.as_deref())?;
+            (pack::with_system(artifacts, &system, more)?, system.name)
         }
         false => (artifacts.clone(), first.clone()),
     };

@@ -137,6 +137,7 @@ fn process(mut to: schema::process::Builder<'_>, process: &Process) {
         to.set_exposure(*exposure);
     }
     restart(to.reborrow().init_restart(), &process.restart);
+    to.set_heartbeat(process.heartbeat);
     if let Some(controls) = &process.controls {
         to.set_manages(true);
         let mut list = to.init_controls(controls.len() as u32);

@@ -88,6 +88,7 @@ pub const PROCESS: &[Key] = &[
     key("uses", "{ log = \"log\" }", "a table of names that it looks up, with the group that each means"),
     key("needs", "[\"pager\"]", "a list of processes that start before it"),
     key("controls", "[\"serial\"]", "`\"all\"`, or a list of the processes that it may end and restart"),
+    key("heartbeat", "\"1 s\"", "the longest time between two signs of life that it gives"),
     key("restart", "\"always\"", "`never`, `failure`, `always`, or a table with `when`"),
 ];
 

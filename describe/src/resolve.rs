@@ -155,6 +155,7 @@ impl Places<'_> {
             needs,
             serves: self.serves(&name),
             restart: process.restart.as_ref().map_or(time::NEVER, |restart| restart.value),
+            heartbeat: process.heartbeat.unwrap_or(0),
             controls: process.controls.as_ref().map(|controls| self.controlled(controls)),
             name,
         }

@@ -149,6 +149,8 @@ pub struct Process {
     /// Groups in which its first task is exposed, and the index of the exposure.
     pub serves: Vec<(Place, u16)>,
     pub restart: Restart,
+    /// The longest time between two signs of life, in microseconds; 0: it gives none.
+    pub heartbeat: u64,
     /// The processes that it may end and restart. `None`: it may not even look at processes.
     pub controls: Option<Vec<Place>>,
 }

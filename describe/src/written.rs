@@ -79,6 +79,7 @@ pub struct Process {
     pub needs: Vec<At<String>>,
     pub restart: Option<At<Restart>>,
     pub controls: Option<Controls>,
+    pub heartbeat: Option<u64>,
 }
 
 /// The processes that a process may end and restart.

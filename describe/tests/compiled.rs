@@ -125,6 +125,7 @@ fn process(of: schema::process::Reader<'_>) -> Result<Process> {
             limit: restart.get_limit(),
             within: restart.get_within(),
         },
+        heartbeat: of.get_heartbeat(),
         controls: match of.get_manages() {
             true => Some(of.get_controls()?.iter().collect()),
             false => None,
@@ -154,6 +155,7 @@ fn every_key_reaches_process_1() {
     let [log, pager, driver, judge] = system.processes.as_slice() else { panic!("four processes") };
     assert_eq!(system.verdict, Some(3));
     assert_eq!((driver.needs.as_slice(), driver.serves.as_slice()), (&[0, 1][..], &[(1, 0)][..]));
+    assert_eq!((driver.heartbeat, log.heartbeat), (1_000_000, 0));
     assert_eq!((driver.controls.as_deref(), log.controls.as_deref()), (Some(&[1][..]), None));
     assert_eq!(
         (judge.controls.as_deref(), pager.controls.as_deref()),

@@ -26,8 +26,7 @@ fn systems() -> BTreeMap<String, System> {
 }
 
 /// The systems of one program that ends the machine: what each starts, its rights to the machine
-/// besides those of every one, and whether it starts other programs. Process 1 has the same table
-/// in `user/init/src/programs.rs`, until it reads descriptions.
+/// besides those of every one, and whether it starts other programs.
 const PROGRAMS: [(&str, &str, MachineRights, bool); 13] = [
     ("bench", "bench", machine::DMA.union(machine::SECURITY), false),
     ("calibrate", "bench", machine::DMA.union(machine::SECURITY), false),
@@ -49,7 +48,7 @@ const TESTS: MachineRights =
 const COUNTS: MachineRights = MachineRights::REPORT.union(machine::INFO).with(Rights::GRANT);
 
 #[test]
-fn programs_have_the_rights_that_process_1_gives_them() {
+fn programs_have_these_rights_and_devices() {
     let systems = systems();
     for (name, program, rights, starts_others) in PROGRAMS {
         let system = systems.get(name).unwrap_or_else(|| panic!("systems/{name}.toml is missing"));
@@ -59,7 +58,11 @@ fn programs_have_the_rights_that_process_1_gives_them() {
         assert_eq!(process.archive, starts_others, "{name}");
         assert_eq!((process.priority, process.ceiling, process.tasks), (200, 249, 2048), "{name}");
         assert_eq!((process.memory, &process.cpus), (Untyped::Rest, &Cpus::All), "{name}");
-        assert_eq!(system.devices.len(), usize::from(name == "paging"), "{name}: devices");
+        assert_eq!(
+            system.devices.len(),
+            usize::from(["bench", "samples", "paging"].contains(&name)),
+            "{name}: devices"
+        );
     }
 }
 

@@ -85,6 +85,8 @@ struct Group {
   # Places of the processes that serve it.
   members @2 :List(UInt16);
   # Places of the processes that may become members.
+  customs @3 :List(UInt16);
+  # Their custom bits.
 }
 
 struct Device {

@@ -38,6 +38,8 @@ struct Request {
       first @12 :UInt64;
       pages @13 :UInt32;
     }
+    alive @14 :Void;
+    # A sign of life, which the program's description demands.
   }
 }
 
@@ -49,6 +51,7 @@ struct Answer {
     lost @3 :Void;
     view @4 :Void;
     viewBack @5 :Void;
+    alive @6 :Void;
   }
 }
 

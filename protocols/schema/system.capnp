@@ -153,6 +153,8 @@ struct Process {
   # It may ask which processes there are, and how they are.
   controls @30 :List(UInt16);
   # The processes that it may end and restart.
+  heartbeat @31 :UInt64;
+  # The longest time between two signs of life, in microseconds; 0: it gives none.
 }
 
 struct Use {

@@ -41,7 +41,7 @@ macro_rules! generated {
 }
 
 generated! {
-    console_capnp devices_capnp echo_capnp manager_capnp names_capnp oom_capnp pager_capnp store_capnp
+    console_capnp devices_capnp echo_capnp log_capnp manager_capnp names_capnp oom_capnp pager_capnp store_capnp
     supervisor_capnp system_capnp
 }
 

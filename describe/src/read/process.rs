@@ -67,6 +67,7 @@ fn process(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Proc
         needs,
         restart,
         controls: fields.get("controls").map(|entry| controls(&entry, problems)),
+        heartbeat: fields.get("heartbeat").and_then(|entry| entry.time(problems)).map(|time| time.value),
     }
 }
 
@@ -91,6 +92,7 @@ fn nothing(name: At<String>) -> Process {
         needs: Vec::new(),
         restart: None,
         controls: None,
+        heartbeat: None,
     }
 }
 

@@ -18,7 +18,7 @@ use user_rt::{boot, info, report};
 
 use crate::line;
 use crate::places::{self, NOTES, State};
-use crate::world::{World, ticks};
+use crate::world::{World, now, ticks};
 
 /// Why a process cannot be started.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ impl World<'_> {
         match launched {
             Ok((child, first)) => {
                 place.state = State::Runs(child, first);
+                place.heard = now();
                 Ok(())
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use crate::restarts::Restarts;
 use crate::supervise::Parent;
 use crate::world::{World, micros, now};
 
-/// Servers and members of a group in one answer, at most.
+/// Servers of a group in one answer, at most, and twice its members.
 const LISTED_MAX: u32 = 180;
 
 type Done = Result<(), Refusal>;
@@ -105,14 +105,16 @@ impl Server<Received> for Parent<'_, '_> {
         let groups = self.world.system.get_groups()?;
         let group = groups.iter().nth(asked.get_place().into()).ok_or(Refusal::NoSuch)?;
         let (exposes, members) = (group.get_exposes()?, group.get_members()?);
-        if exposes.len() + members.len() > LISTED_MAX {
+        if exposes.len() + 2 * members.len() > LISTED_MAX {
             return Err(Refusal::TooLong);
         }
         let mut to = answer.init_group();
         to.set_name(text(group.get_name()));
         to.set_servers(exposes)?;
-        let mut listed = to.init_members(members.len());
+        let mut listed = to.reborrow().init_members(members.len());
         (0..).zip(members).for_each(|(place, member)| listed.set(place, member.get_process()));
+        let mut customs = to.init_customs(members.len());
+        (0..).zip(members).for_each(|(place, member)| customs.set(place, member.get_custom()));
         Ok(())
     }
 

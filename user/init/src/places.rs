@@ -58,6 +58,8 @@ pub struct Place<'a> {
     pub log2: u8,
     pub state: State,
     pub restarts: Restarts,
+    /// When it gave its last sign of life, in microseconds, or began.
+    pub heard: u64,
     pub waiting: Option<Waiting>,
     /// Its place in the description's list.
     pub number: u8,
@@ -91,6 +93,12 @@ impl<'a> Place<'a> {
 }
 
 impl Place<'_> {
+    /// Returns when the next sign of life is due, if the process runs and gives any.
+    pub fn next_sign(&self) -> Option<u64> {
+        let heartbeat = self.is.get_heartbeat();
+        (heartbeat != 0 && self.child().is_some()).then(|| self.heard.saturating_add(heartbeat))
+    }
+
     /// Resets the memory of a process that has ended. Returns whether that is done: others may
     /// still hold a part of it, such as a pinned frame.
     pub fn clear(&mut self) -> bool {

@@ -153,6 +153,12 @@ impl Server<Received> for Parent<'_, '_> {
         lend(views, number as u16, asked, &granted, |slot| child.cnode.slot(slot))
     }
 
+    fn alive(&mut self, _: &Received) -> Done {
+        let number = self.caller.ok_or(Refusal::NotAllowed)?;
+        self.world.places[number].heard = now();
+        Ok(())
+    }
+
     fn view_back(&mut self, _: &Received, asked: request::view_back::Reader<'_>) -> Done {
         let number = self.caller.ok_or(Refusal::NotAllowed)?;
         take_back(&mut self.world.views, number as u16, asked)

@@ -126,6 +126,7 @@ impl<'a> World<'a> {
                 log2,
                 state: State::Ended,
                 restarts,
+                heard: 0,
                 waiting: None,
                 number: self.places.len() as u8,
                 starts: 0,
@@ -243,6 +244,14 @@ impl<'a> World<'a> {
             if !place.is_clear && place.child().is_none() && !place.clear() {
                 note(now + CLEAR_AGAIN);
                 continue;
+            }
+            if place.next_sign().is_some_and(|due| due < now) {
+                report!("died program={}: it gives no sign of life", place.name());
+                self.end(number, true);
+            }
+            let place = &mut self.places[number];
+            if let Some(due) = place.next_sign() {
+                note(due + 1);
             }
             if matches!(place.state, State::Waits(time) if time <= now) {
                 self.start_again(number);

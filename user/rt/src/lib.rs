@@ -13,6 +13,7 @@
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!   devices  interrupts and I/O ports
 //!   names    connections by name                       console  a line to a person
+//!   journal  lines for the system's log
 //!   locks    locks that processes share
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
@@ -53,6 +54,7 @@ pub mod heap;
 pub mod holdings;
 pub mod invoke;
 pub mod ipc;
+pub mod journal;
 pub mod labels;
 pub mod layout;
 pub mod locks;

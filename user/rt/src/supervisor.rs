@@ -48,6 +48,12 @@ pub fn say_done(passed: u64, failed: u64) -> Result<()> {
     }))
 }
 
+/// Gives the parent a sign of life. A program whose description has a `heartbeat` gives one at least
+/// so often, where it sees that its work goes on.
+pub fn say_alive() -> Result<()> {
+    told(parent().alive())
+}
+
 /// Tells the parent that a task of a process which this program started is no more, and why: a
 /// [`Denial`](crate::paging::Denial), or 0.
 pub fn say_lost(task: TaskId, reason: u64, address: u64) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::{Shell, Status, machine, processes};
+use crate::{Shell, Status, log, machine, processes};
 
 type Ran = Result<Status, fmt::Error>;
 
@@ -92,6 +92,14 @@ pub const COMMANDS: &[Command] = &[
         about: "shows who has the memory of the machine",
         more: "",
         run: processes::memory,
+    },
+    Command {
+        name: "log",
+        arguments: "[COUNT]",
+        about: "shows the last lines of the system's log",
+        more: "It shows 20 lines, or as many as you say, up to 500. The log keeps lines of processes that\n\
+               use it, and not the records for the host.",
+        run: log::show,
     },
     Command { name: "echo", arguments: "WORDS", about: "prints the words", more: "", run: echo },
     Command {

@@ -3,7 +3,7 @@
 //! ```text
 //!   main ── edit ── keys           lines of a person
 //!     │       └── terminal         a console, by the name `console` of the description
-//!   commands ── processes, machine
+//!   commands ── processes, machine, log
 //! ```
 //!
 //! What the shell may do is in its description: it asks process 1 (`controls`), and the kernel
@@ -14,15 +14,18 @@
 mod commands;
 mod edit;
 mod keys;
+mod log;
 mod machine;
 mod processes;
 mod terminal;
 
 use core::fmt::{self, Write};
 
+use abi::level::Level;
 use user_rt::cap::Notification;
 use user_rt::console::Console;
 use user_rt::info;
+use user_rt::journal::Journal;
 use user_rt::spawn::{Nursery, own};
 
 use edit::{Editor, Outcome};
@@ -48,6 +51,8 @@ pub struct Shell {
     pub out: Terminal,
     /// On which nobody rings: to wait for a time.
     pub bell: Notification,
+    /// The system's log, if the description has one.
+    pub journal: Option<Journal>,
     /// The status of the last command.
     pub status: Status,
 }
@@ -57,8 +62,11 @@ fn begin(_: u64) -> ! {
     let slot = nursery.take_slot().expect("a slot");
     let bell = nursery.make(0).expect("a Notification");
     let console = Console::connect(CONSOLE, slot).expect("a console");
+    let slot = nursery.take_slot().expect("a slot");
+    // Without one, the shell keeps what it does to itself.
+    let journal = Journal::connect(log::GROUP, slot).ok();
     info!("begins");
-    let mut shell = Shell { out: Terminal::new(console), bell, status: Status::Done };
+    let mut shell = Shell { out: Terminal::new(console), bell, journal, status: Status::Done };
     let ended = shell.run();
     panic!("the console is gone: {ended:?}, {:?}", shell.out.broken)
 }
@@ -89,6 +97,14 @@ impl Shell {
                 Outcome::More => {}
                 other => return Ok(other),
             }
+        }
+    }
+
+    /// Writes a line to the system's log, if there is one.
+    pub fn note(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(journal) = &mut self.journal {
+            // A log that is gone keeps nobody from working.
+            _ = journal.write(Level::Info, line);
         }
     }
 

@@ -177,6 +177,26 @@ pub fn groups(shell: &mut Shell, words: &[&str]) -> Ran {
     Ok(Status::Done)
 }
 
+/// Returns the name of the process that is a member of a group with these custom bits.
+pub fn sender_of(group: &str, custom: u16) -> Name {
+    let member = |place| {
+        parent().group(
+            |mut asked| asked.set_place(place),
+            |told| {
+                let told = told.get_group()?;
+                if name_of(told) != group {
+                    return Ok(None);
+                }
+                let customs = told.get_customs()?.iter();
+                let found = customs.zip(told.get_members()?).find(|(of, _)| *of == custom);
+                Ok(found.map(|(_, member)| member))
+            },
+        )
+    };
+    let found = each(member).find_map(|told| told.ok().flatten());
+    found.and_then(|place| process(place).ok()).map_or(Name::new(), |it| it.name)
+}
+
 /// Writes a group, its servers and its members.
 fn describe(to: &mut impl Write, group: protocols::manager::group::Reader<'_>, names: &Names) -> fmt::Result {
     let name = |place: u16| names.get(usize::from(place)).map_or("?", |name| name.as_str());
@@ -243,7 +263,10 @@ pub fn memory(shell: &mut Shell, words: &[&str]) -> Ran {
 pub fn kill(shell: &mut Shell, words: &[&str]) -> Ran {
     let [name] = words else { return usage(shell, "kill") };
     match parent().kill(|mut asked| asked.set_name(*name)) {
-        Ok(()) => Ok(Status::Done),
+        Ok(()) => {
+            shell.note(format_args!("{name} is ended"));
+            Ok(Status::Done)
+        }
         Err(why) => denied(shell, name, why),
     }
 }
@@ -251,7 +274,10 @@ pub fn kill(shell: &mut Shell, words: &[&str]) -> Ran {
 pub fn restart(shell: &mut Shell, words: &[&str]) -> Ran {
     let [name] = words else { return usage(shell, "restart") };
     match parent().restart(|mut asked| asked.set_name(*name)) {
-        Ok(()) => Ok(Status::Done),
+        Ok(()) => {
+            shell.note(format_args!("{name} is started again"));
+            Ok(Status::Done)
+        }
         Err(why) => denied(shell, name, why),
     }
 }

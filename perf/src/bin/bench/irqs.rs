@@ -13,6 +13,7 @@ use abi::{Cap, PAGE_SIZE};
 use perf::mark::{GATE, OP, REGION_IRQ, REGION_IRQ_CROSS, REGION_IRQ_PREEMPT, mark};
 use user_rt::arch::timestamp;
 use user_rt::cap::{Access, Handle, IrqHandler, Notification, Untyped};
+use user_rt::layout::DEVICES_VA;
 use user_rt::spawn::{Nursery, own};
 use user_rt::views::{Range, Wanted};
 use user_rt::{devices, supervisor};
@@ -25,8 +26,6 @@ use crate::roles::say_ready;
 /// The place of the device in the bench's description, and of its registers among its memory.
 const DEVICE: u16 = 0;
 const REGISTERS: u16 = 0;
-/// Where the bench maps the registers.
-const REGISTERS_VA: u64 = 0x9000_0000;
 /// The registers that raise an interrupt, and that take it back.
 const RAISE: u64 = 0x60;
 const ACKNOWLEDGE: u64 = 0x64;
@@ -50,7 +49,7 @@ pub fn take_device(nursery: &mut Nursery) -> user_rt::Result<bool> {
     let Ok(handler) = devices::interrupt(DEVICE, slot) else { return Ok(false) };
     let page = Range { pages: 1, ..there.range };
     let Ok(frame) = supervisor::view(Wanted { range: page, ..there }, frame) else { return Ok(false) };
-    own::vspace().map(&frame, REGISTERS_VA, Access::Write)?;
+    own::vspace().map(&frame, DEVICES_VA, Access::Write)?;
     HANDLER.store(handler.cap().0, Relaxed);
     Ok(true)
 }
@@ -64,7 +63,7 @@ fn write(register: u64, value: u32) {
     const { assert!(RAISE < PAGE_SIZE && ACKNOWLEDGE < PAGE_SIZE) };
     // SAFETY: the rows run only if `take_device` has mapped the page of registers, which stays
     // mapped. A register is accessed by whole words. The device writes no memory.
-    let register = unsafe { &*((REGISTERS_VA + register) as *const AtomicU32) };
+    let register = unsafe { &*((DEVICES_VA + register) as *const AtomicU32) };
     register.store(value, Relaxed);
 }
 

@@ -119,6 +119,15 @@ pub fn map_runs(
     Ok(unsafe { mapped_words(address, (pages * PAGE_SIZE / 8) as usize) })
 }
 
+/// Maps a view of a device's registers at `address`, for ever. Returns its words of 32 bits, which
+/// the device may change at any time.
+pub fn map_registers(own: &VSpace, view: &Frame, pages: u64, address: u64) -> Result<&'static [AtomicU32]> {
+    own.map_pages(view, address, Access::Write, Pages { first: 0, count: pages })?;
+    // SAFETY: all pages were just mapped, writable, and nothing of this runtime ever unmaps them.
+    // Words are atomics: the device may change them at any time.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU32, (pages * PAGE_SIZE / 4) as usize) })
+}
+
 /// Returns words that the process's maker mapped at `address`.
 ///
 /// # Safety

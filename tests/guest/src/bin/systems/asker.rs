@@ -10,22 +10,23 @@ use protocols::names::Refusal as Denial;
 use user_rt::ipc::Message;
 use user_rt::names::{NameError, Service, ends_connection};
 use user_rt::spawn::{Nursery, own};
-use user_rt::{Refusal, boot, heap, supervisor};
+use user_rt::{Refusal, arch, boot, heap, supervisor};
 
-use crate::servers::{COUNT, Way, slot};
+use crate::servers::{COUNT, HANG, Way, slot};
 
 const HEAP_PAGES: u32 = 8;
 
 /// A test, with its name.
 type Test = (&'static str, fn() -> Outcome);
 
-const ALL: [Test; 6] = [
+const ALL: [Test; 7] = [
     ("a_server_comes_back_without_memory", comes_back),
     ("clients_lose_their_connection", clients_are_disconnected),
     ("a_server_that_is_not_started_again_is_gone", mortal_is_gone),
     ("a_server_that_ends_too_often_is_gone", restless_is_gone),
     ("names_are_those_of_the_description", unknown_names),
     ("a_connection_can_be_left", leaves),
+    ("a_server_that_hangs_is_started_again", hangs),
 ];
 
 /// Tests all, and ends the system with the verdict.
@@ -172,4 +173,22 @@ fn leaves() -> Outcome {
     other.leave().map_err(unexpected)?;
     expect_eq!(counter.leave(), Err(Answer::Refused(Denial::NotConnected)), "left twice");
     Ok(())
+}
+
+/// A server that gives signs of life is left alone, and one that stops is started again.
+fn hangs() -> Outcome {
+    let mut beater = connected("beater", 0)?;
+    let (_, task) = count(&beater)?;
+    let until = arch::now() + boot::facts().tsc_hz / 10;
+    while arch::now() < until {
+        expect_eq!(count(&beater)?.1, task, "the server, which works");
+    }
+    let message = Message { label: HANG, ..Message::default() };
+    let refusal = beater.server(0).call(&message).err().ok_or(Failure::Of("it has answered".into()))?;
+    expect_eq!((refusal.error, refusal.who), (Error::Dead, task), "the end of one that hangs");
+    reconnected(&mut beater, &refusal)?;
+    let (first, next) = count(&beater)?;
+    expect_eq!(first, 1, "counted by its successor");
+    expect!(next != task, "the same task");
+    beater.leave().map_err(unexpected)
 }

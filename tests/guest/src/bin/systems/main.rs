@@ -7,6 +7,7 @@
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
 //! | `load` | calls a counter all the time, and sees that each call is counted once |
 //! | `killer` | kills the others at random, in the middle of requests ([`killer`]) |
+//! | `beater` | serves: counts its calls, gives signs of life, and hangs when it is asked for that |
 //! | `caller` | connects to a counter and leaves it, all the time |
 //! | `hog` | runs all the time |
 //! | `link` | serves: asks the next one by the name `next`, and adds 1 to the answer |
@@ -28,6 +29,7 @@ user_rt::program!(begin);
 fn begin(_: u64) -> ! {
     match boot::options().value("role") {
         Some("counter") => servers::count(),
+        Some("beater") => servers::beat(),
         Some("caller") => servers::call(),
         Some("load") => servers::load(),
         Some("killer") => killer::kill(),
@@ -36,6 +38,8 @@ fn begin(_: u64) -> ! {
         Some("last") => servers::last(),
         Some("head") => asker::head(),
         Some("asker") => asker::ask(),
-        role => panic!("role={role:?}: want asker, caller, counter, head, hog, killer, last, link or load"),
+        role => panic!(
+            "role={role:?}: want asker, beater, caller, counter, head, hog, killer, last, link or load"
+        ),
     }
 }

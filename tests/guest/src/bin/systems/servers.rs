@@ -4,7 +4,7 @@ use abi::Cap;
 use protocols::Failure;
 use protocols::names::Refusal as Denial;
 use user_rt::cap::{Group, Handle, Notification};
-use user_rt::ipc::{Event, Message, Patience, Received, recv, reply_recv};
+use user_rt::ipc::{Event, Message, Patience, Received, recv, recv_within, reply, reply_recv};
 use user_rt::layout::slot as slots;
 use user_rt::names::{Service, ends_connection};
 use user_rt::spawn::{Nursery, own};
@@ -53,7 +53,11 @@ impl Way {
 pub const COUNT: u32 = 0;
 /// The label of a call that is counted after a while.
 pub const SLOW: u32 = 100;
-/// How long that takes, in milliseconds.
+/// The label of a call at which a `beater` runs for ever.
+pub const HANG: u32 = 101;
+/// Milliseconds between two of its signs of life.
+const BEAT_MS: u64 = 5;
+/// How long a slow call takes, in milliseconds.
 const SLOW_MS: u64 = 50;
 /// Clients that are counted apart, by their custom bits.
 const CLIENTS: usize = 16;
@@ -96,6 +100,26 @@ pub fn count() -> ! {
         *count += 1;
         of(*count)
     })
+}
+
+/// Counts calls, and gives a sign of life at least every few milliseconds, until it is told to hang.
+pub fn beat() -> ! {
+    let pause = boot::facts().tsc_hz / 1_000 * BEAT_MS;
+    let mut count = 0;
+    loop {
+        supervisor::say_alive().unwrap_or_else(|refusal| panic!("a sign of life: {refusal}"));
+        match recv_within(Patience::Until(user_rt::arch::now() + pause)) {
+            Ok(Event::Call(call)) if call.message.label == HANG => run(),
+            Ok(Event::Call(_)) => {
+                count += 1;
+                // The caller may be gone.
+                _ = reply(&of(count));
+            }
+            Ok(Event::Bits(_)) => {}
+            Err(refusal) if refusal.error == abi::Error::Timeout => {}
+            Err(refusal) => panic!("listening: {refusal}"),
+        }
+    }
 }
 
 /// Makes a Notification, of the memory that its description gives the process.
