@@ -568,7 +568,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         command_line: words,
         mode: args.mode,
         cpus: args.cpus,
-        counted: args.counted.clone(),
+        counted: args.counted.as_deref().map(files::as_given),
         limit: SILENCE * 10,
     };
     if args.print {
@@ -577,7 +577,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     }
     args.counted.as_deref().map_or(Ok(()), files::demand_room_for)?;
     probe::check_mode(lab, args.mode)?;
-    let mut collector = Collector::new(args.stretches.as_deref())?;
+    let mut collector = Collector::new(args.stretches.as_deref().map(files::as_given).as_deref())?;
     let mut print = |event: &Event| match event {
         // The terminal has shown it already, also what the kernel reports of the CPU.
         Event::Serial(_) if is_attached => {}

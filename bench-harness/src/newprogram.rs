@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use abi::level::PARTS;
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -31,16 +32,18 @@ pub struct Wanted {
 /// Files of a program, as templates.
 const FILES: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("../templates/new-program/Cargo.toml")),
-    (".cargo/config.toml", include_str!("../templates/new-program/config.toml")),
+    (SETTINGS, include_str!("../templates/new-program/config.toml")),
     ("src/main.rs", include_str!("../templates/new-program/main.rs")),
     ("@NAME@.toml", include_str!("../templates/new-program/system.toml")),
 ];
+const SETTINGS: &str = ".cargo/config.toml";
+const DEBIAN: &str = include_str!("../templates/new-program/debian.toml");
 const IGNORED: &str = "/target\n";
 
 /// Runs the command. The tree is the current directory.
 pub fn command(wanted: &Wanted) -> Result<()> {
     let tree = std::env::current_dir().context("finding the tree")?;
-    let out = files::as_given(wanted.out.as_deref().unwrap_or(Path::new(&wanted.name)));
+    let out = std::path::absolute(files::as_given(wanted.out.as_deref().unwrap_or(Path::new(&wanted.name))))?;
     make(&tree, &wanted.name, &out)?;
     println!("{}: build and run it there with `cargo run --release`", out.display());
     Ok(())
@@ -56,21 +59,37 @@ pub fn make(tree: &Path, name: &str, out: &Path) -> Result<()> {
         );
         return Err(Trouble::Usage(text).into());
     }
+    if PARTS.contains(&name) {
+        return Err(Trouble::Usage(format!("the tree has a program {name}; choose another name")).into());
+    }
     if out.exists() {
         let text = format!("{} exists; name another directory with --out", out.display());
         return Err(Trouble::Usage(text).into());
     }
+    let debian = debian();
     let fill = |text: &str| {
         let text = text.replace("@NAME@", name);
         text.replace("@TREE@", &tree.display().to_string()).replace("@OUT@", &out.display().to_string())
     };
     for (file, text) in FILES {
-        files::write(&out.join(fill(file)), fill(text))?;
+        let path = out.join(fill(file));
+        files::make_dir_of(&path)?;
+        files::write(&path, fill(text) + if file == SETTINGS { &debian } else { "" })?;
     }
     files::write(&out.join(".gitignore"), IGNORED)?;
     // The same versions of crates as in the tree.
     let lock = std::fs::read(tree.join("Cargo.lock")).context("reading the tree's Cargo.lock")?;
     files::write(&out.join("Cargo.lock"), lock)
+}
+
+/// Returns more settings for Debian's compiler, which has no core for the target, and a linker of
+/// another name. Cargo then takes `RUSTC_BOOTSTRAP=1`.
+fn debian() -> String {
+    if std::env::var("AURORA_BUILD_STD").is_ok_and(|value| value == "1") {
+        let linker = std::env::var("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER").unwrap_or("ld.lld".to_owned());
+        return DEBIAN.replace("@LINKER@", &linker);
+    }
+    String::new()
 }
 
 #[cfg(test)]
@@ -81,7 +100,7 @@ mod tests {
     fn names_are_checked_and_nothing_is_overwritten() {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let place = std::env::temp_dir().join(format!("aurora-new-{}", std::process::id()));
-        for name in ["", "Hello", "9lives", "a b", "../x", &"x".repeat(32)] {
+        for name in ["", "store", "Hello", "9lives", "a b", "../x", &"x".repeat(32)] {
             assert!(make(&tree, name, &place).is_err(), "{name}");
         }
         assert!(!place.exists());

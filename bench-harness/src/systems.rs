@@ -60,14 +60,14 @@ pub fn command(artifacts: &Artifacts, wanted: &Wanted) -> Result<()> {
     let programs = programs(artifacts);
     let programs = programs.as_deref();
     if let Some(file) = &wanted.check {
-        let system = load(file, programs)?;
+        let system = load(&files::as_given(file), programs)?;
         println!("{}: no mistake; processes: {}", file.display(), system.processes.len());
         return Ok(());
     }
     if let Some(name) = &wanted.draw {
         let system = find(&wanted.dir, name, programs)?;
         let picture = || Path::new(PICTURES).join(format!("{}.svg", system.name));
-        let out = wanted.out.clone().unwrap_or_else(picture);
+        let out = wanted.out.as_deref().map_or_else(picture, files::as_given);
         files::demand_room_for(&out)?;
         files::write(&out, describe::draw::svg(&system))?;
         println!("{}", out.display());
@@ -119,7 +119,7 @@ fn path_of(dir: &Path, name: &str) -> PathBuf {
 /// Reads a system by its name, or from a file.
 fn find(dir: &Path, name: &str, programs: Option<&[String]>) -> Result<System> {
     if name.ends_with(".toml") {
-        return load(Path::new(name), programs);
+        return load(&files::as_given(Path::new(name)), programs);
     }
     let names = names(dir)?;
     if !names.iter().any(|known| known == name) {

@@ -6,21 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::files;
-use crate::lab::{Job, Lab};
+use crate::lab::Lab;
 use crate::machine::Mode;
 use crate::newprogram;
 use crate::suite;
-use crate::systems;
 use crate::testsum::Tally;
 
 /// Pages, their programs, and the numbers of CPUs that they name.
 const PAGES: [(&str, &str, u32); 2] = [("tutorial-server.md", "adder", 2), ("tutorial-driver.md", "edu", 1)];
-const LIMIT: Duration = Duration::from_secs(60);
 /// A test's name for the program as it is made first.
 const FRESH: (&str, u32) = ("hello", 1);
 
@@ -31,7 +28,13 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     for (page, program, cpus) in PAGES {
         let path = tree.join("docs/src").join(page);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        sum += play(lab, &tree, program, &code(&text), cpus)?;
+        let files = code(&text);
+        let shown = ["src/main.rs".to_owned(), format!("{program}.toml")];
+        let missing = shown.iter().find(|file| !files.contains_key(*file));
+        sum += match missing {
+            Some(file) => lab.judged("tutorials", page, Some(format!("it does not show {file}"))),
+            None => play(lab, &tree, program, &files, cpus)?,
+        };
     }
     Ok(sum)
 }
@@ -61,46 +64,42 @@ fn play(lab: &Lab, tree: &Path, name: &str, files: &BTreeMap<String, String>, cp
     let _ = std::fs::remove_dir_all(&out);
     newprogram::make(tree, name, &out)?;
     for (file, text) in files {
-        files::write(&out.join(file), text)?;
+        let path = out.join(file);
+        files::make_dir_of(&path)?;
+        files::write(&path, text)?;
     }
-    if let Some(wrong) = build(&out)? {
-        return Ok(lab.judged("tutorials", &format!("{name} is built"), Some(wrong)));
-    }
-    let program = out.join("target/x86_64-unknown-none/release").join(name);
-    let description = out.join(format!("{name}.toml"));
-    let words = [description.display().to_string()];
-    let (artifacts, words) = systems::named(&lab.artifacts, &words, &[program])?;
-    let inner = Lab { artifacts, ..lab.beside() };
     let mut sum = Tally::default();
     for mode in [Mode::Icount, Mode::Tcg] {
-        let job = Job {
-            label: format!("tutorial-{name}-{mode}"),
-            variant: String::new(),
-            command_line: words.join(" "),
-            mode,
-            cpus,
-            counted: None,
-            limit: LIMIT,
-        };
-        let session = inner.run(&job)?;
-        let wrong = session.check_did_something().err().map(|trouble| trouble.to_string());
+        let wrong = run_there(&out, name, mode, cpus)?;
         sum += lab.judged("tutorials", &format!("{name} runs, {mode}"), wrong);
     }
     Ok(sum)
 }
 
-/// Builds a program as a person does. Returns what is wrong, if anything is.
-fn build(out: &Path) -> Result<Option<String>> {
+/// Builds and runs a program as a person does. Returns what is wrong, if anything is.
+fn run_there(out: &Path, name: &str, mode: Mode, cpus: u32) -> Result<Option<String>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--quiet"]).current_dir(out).env_remove("CARGO_TARGET_DIR");
+    command.args([
+        "run",
+        "--release",
+        "--quiet",
+        "--",
+        "--mode",
+        &mode.to_string(),
+        "--cpus",
+        &cpus.to_string(),
+    ]);
+    // Where the person is, and not where this command was called.
+    command.current_dir(out).env_remove("AURORA_FROM").env_remove("CARGO_TARGET_DIR");
     if std::env::var("AURORA_BUILD_STD").is_ok_and(|value| value == "1") {
-        // Debian's compiler has no core for the target.
-        command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "core,alloc,compiler_builtins");
-        command.env("CARGO_UNSTABLE_BUILD_STD_FEATURES", "compiler-builtins-mem");
+        command.env("RUSTC_BOOTSTRAP", "1");
     }
-    let built = command.output().context("running cargo")?;
-    Ok((!built.status.success()).then(|| String::from_utf8_lossy(&built.stderr).into_owned()))
+    let ran = command.output().context("running cargo")?;
+    let said = String::from_utf8_lossy(&ran.stdout);
+    let is_right = ran.status.success() && said.contains(&format!("note {name}: "));
+    let text = || format!("{}\n{said}{}", ran.status, String::from_utf8_lossy(&ran.stderr));
+    Ok((!is_right).then(text))
 }
 
 #[cfg(test)]

@@ -18,10 +18,8 @@ pub struct Counts {
     regions: Vec<Region>,
     /// Which region each CPU works for: an index into `regions`.
     working: Vec<Option<usize>>,
-    /// Which region each CPU will work for from its next interrupt on.
-    armed: Vec<Option<usize>>,
-    /// Where each CPU executed its last instruction.
-    last: Vec<Where>,
+    /// What each CPU does about interrupts.
+    gates: Vec<Gate>,
     /// The counts of the samples of rows.
     work: Work,
 }
@@ -32,8 +30,6 @@ const SAMPLES: u8 = 2;
 #[derive(Default)]
 struct Region {
     id: u8,
-    /// Whether its CPUs begin with an interrupt.
-    has_gates: bool,
     ops: u64,
     /// Per CPU.
     instructions: Vec<u64>,
@@ -57,8 +53,20 @@ pub enum Where {
     /// In user mode: a system call.
     UserCalls,
     Kernel,
-    /// In the kernel, and interrupts are on behind it.
+    /// In the kernel: interrupts are on behind the next instruction.
     KernelOpens,
+    /// In the kernel, and interrupts are on behind it.
+    KernelLeaves,
+}
+
+/// What a CPU does about interrupts.
+#[derive(Clone, Copy)]
+struct Gate {
+    /// The region that it works for after an interrupt, until it is back in user mode.
+    region: Option<usize>,
+    is_open: bool,
+    /// Where it executed its last instruction.
+    last: Where,
 }
 
 /// What a region came to so far.
@@ -92,17 +100,17 @@ impl Counts {
         &mut self.working[cpu]
     }
 
-    fn last_of(&mut self, cpu: usize) -> &mut Where {
-        if self.last.len() <= cpu {
-            self.last.resize(cpu + 1, Where::Kernel);
+    fn gate_of(&mut self, cpu: usize) -> &mut Gate {
+        if self.gates.len() <= cpu {
+            self.gates.resize(cpu + 1, Gate { region: None, is_open: false, last: Where::Kernel });
         }
-        &mut self.last[cpu]
+        &mut self.gates[cpu]
     }
 
     /// Takes a marker that a CPU executed.
     pub fn mark(&mut self, cpu: usize, marker: Marker) {
         // Programs have markers; what they skip is a program's, too.
-        *self.last_of(cpu) = Where::User;
+        self.look_for_gate(cpu, Where::User);
         match marker {
             Marker::Begin(id) => {
                 let region = self.region(id);
@@ -124,18 +132,11 @@ impl Counts {
             Marker::Op(id) => {
                 let region = self.region(id);
                 self.regions[region].op();
-                if self.regions[region].has_gates {
-                    self.working.iter_mut().filter(|of| **of == Some(region)).for_each(|of| *of = None);
+                for gate in self.gates.iter_mut().filter(|gate| gate.region == Some(region)) {
+                    (gate.region, gate.is_open) = (None, false);
                 }
             }
-            Marker::Gate(id) => {
-                let region = self.region(id);
-                self.regions[region].has_gates = true;
-                if self.armed.len() <= cpu {
-                    self.armed.resize(cpu + 1, None);
-                }
-                self.armed[cpu] = Some(region);
-            }
+            Marker::Gate(id) => self.gate_of(cpu).region = Some(self.region(id)),
             Marker::Row => self.work.next_row(),
             Marker::Skip(_) | Marker::Due(_) | Marker::Woke(_) | Marker::Stretches(_) => {}
         }
@@ -144,21 +145,25 @@ impl Counts {
     /// Counts an instruction, which is no marker, that a CPU executed.
     pub fn instruction(&mut self, cpu: usize, place: Where, class: Class) {
         self.work.instruction(class);
-        self.look_for_gate(cpu, place);
+        if let Some(region) = self.look_for_gate(cpu, place) {
+            self.regions[region].instruction(cpu, place);
+        }
         if let Some(region) = *self.working_for(cpu) {
             self.regions[region].instruction(cpu, place);
         }
     }
 
-    /// Lets a CPU that has been interrupted work for the region that waits for that: it is in the
-    /// kernel, and has made no system call.
-    fn look_for_gate(&mut self, cpu: usize, place: Where) {
-        let last = std::mem::replace(self.last_of(cpu), place);
-        let is_kernels = |of| matches!(of, Where::Kernel | Where::KernelOpens);
-        let is_gate = is_kernels(place) && matches!(last, Where::User | Where::KernelOpens);
-        if is_gate && let Some(region) = self.armed.get_mut(cpu).and_then(Option::take) {
-            *self.working_for(cpu) = Some(region);
+    /// Opens the gate of a CPU that has been interrupted: it is in the kernel, and has made no system
+    /// call. Closes it where the CPU is back in user mode. Returns the region for which it works.
+    fn look_for_gate(&mut self, cpu: usize, place: Where) -> Option<usize> {
+        let gate = self.gate_of(cpu);
+        let last = std::mem::replace(&mut gate.last, place);
+        match place {
+            Where::User | Where::UserCalls => gate.is_open = false,
+            _ if matches!(last, Where::User | Where::KernelLeaves) => gate.is_open = true,
+            _ => {}
         }
+        gate.region.filter(|_| gate.is_open)
     }
 
     /// Returns whether the counts take anything that this CPU executes.
@@ -204,7 +209,8 @@ impl Region {
         self.total += 1;
         let off = if matches!(place, Where::User | Where::UserCalls) { 0 } else { self.off[cpu] + 1 };
         self.longest_off = self.longest_off.max(off);
-        self.off[cpu] = if place == Where::KernelOpens { 0 } else { off };
+        let opens = matches!(place, Where::KernelOpens | Where::KernelLeaves);
+        self.off[cpu] = if opens { 0 } else { off };
     }
 
     fn access(&mut self, cpu: usize, line: u64, write: bool) {
@@ -302,19 +308,26 @@ mod tests {
             counts.mark(1, Marker::Gate(IRQ));
             run(&mut counts, 1, Where::UserCalls, 1);
             run(&mut counts, 1, Where::Kernel, 100);
+            // STI, and HLT behind it.
             run(&mut counts, 1, Where::KernelOpens, 1);
+            run(&mut counts, 1, Where::KernelLeaves, 1);
             if round == 3 {
                 counts.mark(0, Marker::Gate(IRQ));
                 run(&mut counts, 0, Where::User, 1);
                 run(&mut counts, 0, Where::Kernel, 30);
+                run(&mut counts, 0, Where::KernelLeaves, 1);
+                run(&mut counts, 0, Where::User, 8);
+                run(&mut counts, 0, Where::UserCalls, 1);
+                run(&mut counts, 0, Where::Kernel, 200);
             }
             run(&mut counts, 1, Where::Kernel, 50 + round);
+            run(&mut counts, 1, Where::KernelLeaves, 1);
             run(&mut counts, 1, Where::User, 1);
             counts.mark(1, Marker::Op(IRQ));
             run(&mut counts, 0, Where::Kernel, 5);
             run(&mut counts, 1, Where::User, 7);
         }
-        assert_eq!(counts.regions[0].samples, [52, 53, 84], "the first operation gives no sample");
+        assert_eq!(counts.regions[0].samples, [52, 53, 85], "the first operation gives no sample");
     }
 
     #[test]

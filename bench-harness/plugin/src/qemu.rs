@@ -314,27 +314,33 @@ extern "C" fn on_recorded(cpu: c_uint, data: *mut c_void) {
     }
 }
 
-/// Whether an instruction is the kernel's, and lets interrupts in: STI, HLT, SYSRETQ, IRETQ.
+/// Whether an instruction is the kernel's, and lets interrupts in: STI behind the next one; HLT,
+/// SYSRETQ and IRETQ.
 fn where_is(pc: u64, bytes: &[u8]) -> Where {
     match bytes {
         [0x0f, 0x05] if pc >> 63 == 0 => Where::UserCalls,
         _ if pc >> 63 == 0 => Where::User,
-        [0xfb | 0xf4] | [0x48, 0x0f, 0x07] | [0x48, 0xcf] => Where::KernelOpens,
+        [0xfb] => Where::KernelOpens,
+        [0xf4] | [0x48, 0x0f, 0x07] | [0x48, 0xcf] => Where::KernelLeaves,
         _ => Where::Kernel,
     }
 }
+
+/// Bits of a [`Where`] in callback data.
+const PLACE_BITS: u32 = 3;
 
 /// What is counted of an instruction, as callback data.
 fn pack_instruction(place: Where, class: Class) -> *mut c_void {
     let kinds = [class.atomic, class.cr_write, class.msr_write, class.serialising];
     let kinds = kinds.into_iter().rev().fold(0, |bits, is| bits << 1 | usize::from(is));
-    ptr::without_provenance_mut(kinds << 2 | place as usize)
+    ptr::without_provenance_mut(kinds << PLACE_BITS | place as usize)
 }
 
 extern "C" fn on_instruction(cpu: c_uint, data: *mut c_void) {
-    let places = [Where::User, Where::UserCalls, Where::Kernel, Where::KernelOpens];
-    let place = places.into_iter().find(|place| *place as usize == data.addr() & 3).unwrap_or(Where::User);
-    let is = |bit: u32| data.addr() >> 2 >> bit & 1 != 0;
+    let places = [Where::User, Where::UserCalls, Where::Kernel, Where::KernelOpens, Where::KernelLeaves];
+    let number = data.addr() & ((1 << PLACE_BITS) - 1);
+    let place = places.into_iter().find(|place| *place as usize == number).unwrap_or(Where::User);
+    let is = |bit: u32| data.addr() >> PLACE_BITS >> bit & 1 != 0;
     let class =
         Class { atomic: is(0), cr_write: is(1), msr_write: is(2), serialising: is(3), ..Class::default() };
     state().counts.instruction(cpu as usize, place, class);

@@ -8,7 +8,7 @@ use super::time;
 use crate::keys;
 use crate::problem::Problems;
 use crate::system::Untyped;
-use crate::units::size_text;
+use crate::units::{size_text, time_text};
 use crate::values::{At, Entry, Fields};
 use crate::written::{Controls, Process, Time, Use};
 
@@ -17,6 +17,8 @@ pub const TASKS: u32 = 16;
 pub const SLOTS: u32 = INIT_CNODE_SLOTS as u32;
 pub const STACK_PAGES: u16 = STACK_PAGES_MAX;
 pub const SLICE: u64 = 10_000;
+/// The shortest time between signs of life that process 1 can tell from a delay of its own.
+const HEARTBEAT_MIN: u64 = 50_000;
 /// Rights to the Machine of a process that asks for none in particular.
 const MACHINE: MachineRights = MachineRights::REPORT.union(machine_rights::INFO);
 
@@ -67,7 +69,7 @@ fn process(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Proc
         needs,
         restart,
         controls: fields.get("controls").map(|entry| controls(&entry, problems)),
-        heartbeat: fields.get("heartbeat").and_then(|entry| entry.time(problems)).map(|time| time.value),
+        heartbeat: fields.get("heartbeat").and_then(|entry| heartbeat(&entry, problems)),
     }
 }
 
@@ -139,6 +141,18 @@ fn machine(entry: &Entry<'_>, problems: &mut Problems) -> Rights {
     let more = more.map(|(name, right)| (name.to_owned(), right));
     let known: Vec<(String, Rights)> = named.chain(more).collect();
     rights_among(&known, "to the machine", entry, problems)
+}
+
+/// Reads the longest time between two signs of life.
+fn heartbeat(entry: &Entry<'_>, problems: &mut Problems) -> Option<u64> {
+    let time = entry.time(problems)?.value;
+    if time < HEARTBEAT_MIN {
+        let title = format!("`heartbeat` cannot be {}", time_text(time));
+        let fix = "write at least `\"50 ms\"`: process 1 serves calls in steps of 10 ms";
+        entry.wrong(title, "too short", fix, problems);
+        return None;
+    }
+    Some(time)
 }
 
 /// Reads which processes a process may end and restart: `"all"`, or a list.

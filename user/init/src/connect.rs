@@ -15,7 +15,7 @@ use user_rt::{debug, report};
 
 use crate::places::{State, Waiting};
 use crate::supervise::Parent;
-use crate::world::World;
+use crate::world::{World, now};
 
 /// Further attempts to make a process a member.
 const JOIN_TRIES: u32 = 4;
@@ -139,6 +139,7 @@ impl<'a> World<'a> {
                 Servers::Gone => Err(Refusal::Gone),
             };
             self.places[number].waiting = None;
+            self.places[number].heard = now();
             let answered = self.front.answer(saved, &answer_of(answer));
             if answered.is_err() && answer.is_ok() {
                 self.undo(Connection { number, group, slot });

@@ -96,7 +96,9 @@ impl Place<'_> {
     /// Returns when the next sign of life is due, if the process runs and gives any.
     pub fn next_sign(&self) -> Option<u64> {
         let heartbeat = self.is.get_heartbeat();
-        (heartbeat != 0 && self.child().is_some()).then(|| self.heard.saturating_add(heartbeat))
+        // One that waits for a connection waits for process 1.
+        let gives = heartbeat != 0 && self.child().is_some() && self.waiting.is_none();
+        gives.then(|| self.heard.saturating_add(heartbeat))
     }
 
     /// Resets the memory of a process that has ended. Returns whether that is done: others may

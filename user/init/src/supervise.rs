@@ -13,7 +13,7 @@ use user_rt::{info, report};
 
 use crate::connect::Connection;
 use crate::front::{Asked, CALLED, Saved};
-use crate::world::{World, now, ticks};
+use crate::world::{Silent, World, now, ticks};
 
 impl World<'_> {
     /// Starts all processes, in the order of the description, and serves them. Returns whether the
@@ -42,8 +42,16 @@ impl World<'_> {
                 self.serve(&asked);
                 continue;
             }
+            // While calls wait, nobody is late: those that come first may be a flood.
+            let sign = match pause {
+                Some(_) => None,
+                None => match self.end_silent() {
+                    Silent::Ended => continue,
+                    Silent::None(due) => due.map(|due| due + 1),
+                },
+            };
             let bell = self.front.bell();
-            let until = [next, pause].into_iter().flatten().min();
+            let until = [next, pause, sign].into_iter().flatten().min();
             match until.map_or_else(|| bell.wait(), |time| bell.wait_until(ticks(time))) {
                 Ok(bits) if bits & !CALLED != 0 => self.find_ended(),
                 Ok(_) => {}

@@ -31,6 +31,13 @@ const CLEAR_AGAIN: u64 = 10_000;
 /// The priority of process 1: above everything that a process may have, so that it can end each.
 const PRIORITY: u8 = PRIORITY_MAX + 1;
 
+/// Whether a process was ended that gave no sign of life.
+pub enum Silent {
+    Ended,
+    /// The next sign is due at this time, if there is one.
+    None(Option<u64>),
+}
+
 /// All that process 1 keeps for a system.
 pub struct World<'a> {
     pub system: system::Reader<'a>,
@@ -245,14 +252,6 @@ impl<'a> World<'a> {
                 note(now + CLEAR_AGAIN);
                 continue;
             }
-            if place.next_sign().is_some_and(|due| due < now) {
-                report!("died program={}: it gives no sign of life", place.name());
-                self.end(number, true);
-            }
-            let place = &mut self.places[number];
-            if let Some(due) = place.next_sign() {
-                note(due + 1);
-            }
             if matches!(place.state, State::Waits(time) if time <= now) {
                 self.start_again(number);
             }
@@ -261,6 +260,19 @@ impl<'a> World<'a> {
             }
         }
         next
+    }
+
+    /// Ends processes that should have given a sign of life. Called when no call waits to be served:
+    /// a sign may be among these.
+    pub fn end_silent(&mut self) -> Silent {
+        let now = now();
+        let is_late = |place: &Place<'_>| place.next_sign().is_some_and(|due| due < now);
+        let Some(number) = self.places.iter().position(is_late) else {
+            return Silent::None(self.places.iter().filter_map(Place::next_sign).min());
+        };
+        report!("died program={}: it gives no sign of life", self.places[number].name());
+        self.end(number, true);
+        Silent::Ended
     }
 
     fn start_again(&mut self, number: usize) {

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 /// Lines that are kept at most, and bytes of all their texts.
 const LINES: usize = 512;
 const BYTES: usize = 32 << 10;
+/// A sender with more than this part of the lines makes room for its own.
+const SHARES: usize = 8;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
@@ -27,7 +29,6 @@ pub struct Wanted {
     pub level: u8,
 }
 
-#[derive(Default)]
 pub struct Journal {
     lines: VecDeque<Line>,
     bytes: usize,
@@ -36,14 +37,28 @@ pub struct Journal {
 }
 
 impl Journal {
+    pub fn new() -> Journal {
+        // It never grows: a heap that others fragment has no room for a larger one.
+        Journal { lines: VecDeque::with_capacity(LINES + 1), bytes: 0, next: 0 }
+    }
+
     pub fn push(&mut self, time: u64, sender: u16, level: u8, text: Vec<u8>) {
         self.bytes += text.len();
         self.lines.push_back(Line { number: self.next, time, sender, level, text });
         self.next += 1;
         while self.bytes > BYTES || self.lines.len() > LINES {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.text.len();
+            let Some(line) = self.to_drop().and_then(|place| self.lines.remove(place)) else { break };
+            self.bytes -= line.text.len();
         }
+    }
+
+    /// Returns the place of the line that goes first: the oldest of the last sender, if that has more
+    /// than its share of the lines, and otherwise the oldest of all.
+    fn to_drop(&self) -> Option<usize> {
+        let sender = self.lines.back()?.sender;
+        let is_its = |line: &&Line| line.sender == sender;
+        let has_more = self.lines.iter().filter(is_its).count() > LINES / SHARES;
+        if has_more { self.lines.iter().position(|line| line.sender == sender) } else { Some(0) }
     }
 
     pub fn find(&self, wanted: &Wanted) -> Option<&Line> {
@@ -77,7 +92,7 @@ mod tests {
 
     #[test]
     fn lines_are_found_by_sender_level_and_age() {
-        let mut journal = Journal::default();
+        let mut journal = Journal::new();
         for number in 0..10u8 {
             journal.push(number.into(), u16::from(number % 3), number % 4, vec![b'x'; 3]);
         }
@@ -90,14 +105,21 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room() {
-        let mut journal = Journal::default();
-        (0..2 * LINES).for_each(|_| journal.push(0, 0, 0, Vec::new()));
+        let mut journal = Journal::new();
+        (0..2 * LINES).for_each(|number| journal.push(0, number as u16, 0, Vec::new()));
         assert_eq!(numbers(&journal, ALL).first(), Some(&(LINES as u64)));
-        (0..100).for_each(|_| journal.push(0, 0, 0, vec![b'x'; 400]));
-        let kept = numbers(&journal, ALL);
-        assert_eq!(kept.len(), BYTES / 400);
-        assert_eq!(kept.last(), Some(&(2 * LINES as u64 + 99)));
-        journal.push(0, 0, 0, vec![b'x'; BYTES + 1]);
+        (0..100).for_each(|_| journal.push(0, 7, 0, vec![b'x'; 400]));
+        assert!(journal.bytes <= BYTES);
+        journal.push(0, 8, 0, vec![b'x'; BYTES + 1]);
         assert_eq!((journal.lines.len(), journal.bytes), (0, 0), "what is too long is not kept");
+    }
+
+    #[test]
+    fn many_lines_of_one_sender_push_out_its_own() {
+        let mut journal = Journal::new();
+        (0..LINES / 2).for_each(|_| journal.push(0, 1, 0, vec![b'x'; 8]));
+        (0..10 * LINES).for_each(|_| journal.push(0, 2, 0, vec![b'y'; 8]));
+        assert_eq!(numbers(&journal, Wanted { sender: Some(1), ..ALL }).len(), LINES / 2);
+        assert_eq!(numbers(&journal, Wanted { sender: Some(2), ..ALL }).len(), LINES / 2);
     }
 }

@@ -1,9 +1,10 @@
 //! The log: keeps lines of other processes, and shows them to those that ask.
 //!
 //! Lines come as events of the group in which this process is exposed ([`user_rt::journal`]), so no
-//! sender waits for the log, and each pays for what it sends. The custom bits of the sender's
-//! membership say which process it is. Readers ask by [`protocols::log`]. Lines are lost when the
-//! log is started again, and when more come than its pool holds: their senders are told.
+//! sender waits for the log. The custom bits of the sender's membership say which process it is. A
+//! sender that sends many lines pushes out its own. What the log itself spends on lines is bounded
+//! by the budget of its description. Readers ask by [`protocols::log`]. Lines are lost when the log
+//! is started again, and when more come than its pool holds: their senders are told.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ use alloc::vec::Vec;
 use protocols::log::{self, BYTES_MAX, Refusal, Server, answer, request};
 use user_rt::cap::{EventPool, Notification};
 use user_rt::events::{Came, Pool};
-use user_rt::ipc::{Event, Received, recv, reply};
+use user_rt::ipc::{Event, Patience, Received, recv_within, reply};
 use user_rt::journal::Header;
 use user_rt::layout::SHARED_VA;
 use user_rt::spawn::{Nursery, own};
@@ -31,6 +32,8 @@ user_rt::program!(begin);
 const CELLS_LOG2: u8 = 10;
 /// Pages of heap, for the lines.
 const HEAP_PAGES: u32 = 32;
+/// Lines that are taken between two looks for calls.
+const TOGETHER: u32 = 32;
 /// Bit of the Notification: an event has come.
 const CAME: u64 = 1;
 
@@ -41,18 +44,21 @@ struct Log {
 fn begin(_: u64) -> ! {
     let mut nursery = Nursery::of_program(0);
     let mut pool = prepare(&mut nursery).expect("memory for a log");
-    let mut log = Log { journal: Journal::default() };
+    let mut log = Log { journal: Journal::new() };
     info!("begins");
     loop {
-        while let Some(came) = pool.read() {
-            log.take(&came);
+        // Readers wait for no flood of lines.
+        for _ in 0..TOGETHER {
+            match pool.read() {
+                Some(came) => log.take(&came),
+                None => break,
+            }
         }
-        if !pool.arm() {
-            continue;
-        }
-        match recv() {
+        let patience = if pool.arm() { Patience::Forever } else { Patience::None };
+        match recv_within(patience) {
             Ok(Event::Call(call)) => log.serve(&call),
             Ok(Event::Bits(_)) => {}
+            Err(refusal) if refusal.error == abi::Error::WouldBlock => {}
             Err(refusal) => panic!("cannot receive: {refusal}"),
         }
     }
@@ -73,7 +79,7 @@ impl Log {
         let length = usize::from(header.bytes.min(BYTES_MAX));
         let words = came.event.regs.into_iter().chain(came.words());
         let mut text: Vec<u8> = words.flat_map(u64::to_le_bytes).take(length).collect();
-        // A line cannot look like two, and does nothing to a terminal.
+        // A line cannot look like two.
         text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'?');
         let time = u128::from(arch::now()) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1));
         self.journal.push(time as u64, came.event.custom, header.level, text);

@@ -1,5 +1,5 @@
 //! Lines for the system's log (`user/log`), which a person reads at a shell. Each line is an event,
-//! so its sender never waits.
+//! so its sender does not wait for the log, except while that is started again.
 //!
 //! [`crate::log`] is something else: records for the host, which come even if nothing of the system
 //! works any more.
@@ -82,7 +82,7 @@ impl Journal {
         self.lost
     }
 
-    /// Writes a line. If the log was started again, connects to it.
+    /// Writes a line. If the log has ended, waits until it is started again, and connects to it.
     /// Errors: there is no log any more.
     pub fn write(&mut self, level: Level, line: fmt::Arguments<'_>) -> Result<(), NameError> {
         let mut text = Text { words: Words::zeroed(), length: 0 };

@@ -12,7 +12,7 @@
 //! 0x6000_0000  window: one frame at a time, while it is being filled
 //! 0x7000_0000  heap
 //! 0x8000_0000  memory shared between processes
-//! 0xc000_0000  registers of devices
+//! 0xf000_0000  registers of devices
 //! 0x1_0000_0000  regions that a pager serves
 //! ```
 
@@ -64,7 +64,7 @@ pub const WINDOW_VA: u64 = 0x6000_0000;
 pub const HEAP_VA: u64 = 0x7000_0000;
 pub const SHARED_VA: u64 = 0x8000_0000;
 /// Where a driver maps registers of its devices.
-pub const DEVICES_VA: u64 = 0xc000_0000;
+pub const DEVICES_VA: u64 = 0xf000_0000;
 
 /// Returns the address of the UTCB of the task in place `index`.
 pub const fn utcb_va(index: u32) -> u64 {

@@ -44,7 +44,10 @@ fn ask(name: &'static str, slot: Cap, dead: TaskId) -> Result<Service, NameError
 
 /// Whether an error of a call says that the connection has ended.
 pub fn ends_connection(refusal: &Refusal) -> bool {
-    matches!(refusal.error, Error::Dead | Error::NotMember | Error::NoExposure | Error::Dying)
+    // The slot is empty after an attempt to connect again that was in vain.
+    let gone = Error::NoCapability;
+    let ends = matches!(refusal.error, Error::Dead | Error::NotMember | Error::NoExposure | Error::Dying);
+    ends || refusal.error == gone
 }
 
 /// A connection by name: a slot in which the process has its capability of the group. It is one

@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use abi::level::Level;
 use protocols::Failure;
 use protocols::log::{BYTES_MAX, Client, Refusal};
+use protocols::names::Refusal as Denial;
 use user_rt::names::ends_connection;
 use user_rt::talk::Line as To;
 
@@ -35,7 +36,7 @@ pub fn show(shell: &mut Shell, words: &[&str]) -> Result<Status, fmt::Error> {
     };
     let Some(last) = last else { return usage(shell, "log") };
     let mut from = 0;
-    loop {
+    for _ in 0..last {
         let line = match next(shell, from, last) {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Status::Done),
@@ -46,19 +47,25 @@ pub fn show(shell: &mut Shell, words: &[&str]) -> Result<Status, fmt::Error> {
         let sender = sender_of(GROUP, line.sender);
         let (seconds, micros) = (line.time / 1_000_000, line.time % 1_000_000);
         write!(shell.out, "{seconds:>6}.{micros:06} {level:<5} {sender}: ")?;
-        for part in line.text.utf8_chunks() {
-            shell.out.write_str(part.valid())?;
+        // A line does nothing to the terminal.
+        for letter in line.text.utf8_chunks().flat_map(|part| part.valid().chars()) {
+            shell.out.write_char(if letter.is_control() { '?' } else { letter })?;
         }
         writeln!(shell.out)?;
     }
+    Ok(Status::Done)
 }
 
 /// Returns the next line, or nothing if there is no more. Connects to the log again if it was
 /// started again.
 fn next(shell: &mut Shell, from: u64, last: u32) -> Result<Option<Line>, &'static str> {
-    let Some(journal) = &mut shell.journal else {
-        return Err("this shell has no log: its description does not use one");
-    };
+    if shell.journal.is_none() {
+        shell.connect_to_log().map_err(|error| match error {
+            Failure::Refused(Denial::Unknown) => "this shell has no log: its description does not use one",
+            _ => "the log is gone",
+        })?;
+    }
+    let Some(journal) = &mut shell.journal else { return Err("the log is gone") };
     for _ in 0..2 {
         let asked = Client(To::to(journal.service().server(0))).read(
             |mut read| {

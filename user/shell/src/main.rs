@@ -21,11 +21,13 @@ mod terminal;
 
 use core::fmt::{self, Write};
 
+use abi::Cap;
 use abi::level::Level;
 use user_rt::cap::Notification;
 use user_rt::console::Console;
 use user_rt::info;
 use user_rt::journal::Journal;
+use user_rt::names::NameError;
 use user_rt::spawn::{Nursery, own};
 
 use edit::{Editor, Outcome};
@@ -51,8 +53,9 @@ pub struct Shell {
     pub out: Terminal,
     /// On which nobody rings: to wait for a time.
     pub bell: Notification,
-    /// The system's log, if the description has one.
+    /// The system's log, if there is one, and the slot of its connection.
     pub journal: Option<Journal>,
+    log_slot: Cap,
     /// The status of the last command.
     pub status: Status,
 }
@@ -62,11 +65,12 @@ fn begin(_: u64) -> ! {
     let slot = nursery.take_slot().expect("a slot");
     let bell = nursery.make(0).expect("a Notification");
     let console = Console::connect(CONSOLE, slot).expect("a console");
-    let slot = nursery.take_slot().expect("a slot");
-    // Without one, the shell keeps what it does to itself.
-    let journal = Journal::connect(log::GROUP, slot).ok();
+    let log_slot = nursery.take_slot().expect("a slot");
     info!("begins");
-    let mut shell = Shell { out: Terminal::new(console), bell, journal, status: Status::Done };
+    let out = Terminal::new(console);
+    let mut shell = Shell { out, bell, log_slot, journal: None, status: Status::Done };
+    // Without one, the shell keeps what it does to itself.
+    _ = shell.connect_to_log();
     let ended = shell.run();
     panic!("the console is gone: {ended:?}, {:?}", shell.out.broken)
 }
@@ -98,6 +102,12 @@ impl Shell {
                 other => return Ok(other),
             }
         }
+    }
+
+    /// Connects to the system's log.
+    pub fn connect_to_log(&mut self) -> Result<(), NameError> {
+        self.journal = Some(Journal::connect(log::GROUP, self.log_slot)?);
+        Ok(())
     }
 
     /// Writes a line to the system's log, if there is one.

@@ -177,9 +177,10 @@ pub fn groups(shell: &mut Shell, words: &[&str]) -> Ran {
     Ok(Status::Done)
 }
 
-/// Returns the name of the process that is a member of a group with these custom bits.
+/// Returns the name of the process that is a member of a group with these custom bits. If several
+/// have them, `?`.
 pub fn sender_of(group: &str, custom: u16) -> Name {
-    let member = |place| {
+    let senders = |place| {
         parent().group(
             |mut asked| asked.set_place(place),
             |told| {
@@ -187,14 +188,15 @@ pub fn sender_of(group: &str, custom: u16) -> Name {
                 if name_of(told) != group {
                     return Ok(None);
                 }
-                let customs = told.get_customs()?.iter();
-                let found = customs.zip(told.get_members()?).find(|(of, _)| *of == custom);
-                Ok(found.map(|(_, member)| member))
+                let customs = told.get_customs()?.iter().zip(told.get_members()?);
+                let mut found = customs.filter(|(of, _)| *of == custom).map(|(_, member)| member);
+                Ok(found.next().filter(|_| found.next().is_none()))
             },
         )
     };
-    let found = each(member).find_map(|told| told.ok().flatten());
-    found.and_then(|place| process(place).ok()).map_or(Name::new(), |it| it.name)
+    let found = each(senders).find_map(|told| told.ok().flatten());
+    let named = found.and_then(|place| process(place).ok()).map(|it| it.name);
+    named.unwrap_or_else(|| Name::try_from("?").unwrap_or_default())
 }
 
 /// Writes a group, its servers and its members.

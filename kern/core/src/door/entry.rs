@@ -6,6 +6,7 @@ use kern_base::limits::INTERRUPT_WORK;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
+use sched::NEVER;
 use smp::door::Ref;
 use test_abi::trace::{Event, Irq};
 
@@ -64,6 +65,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.begin_work_of_interrupt();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
+        let what = self.in_turn(what, began);
         self.time().begin_interrupt(began);
         let before = self.hot.current.get(self.pin());
         self.sched.interrupted.set(before.map_or(0, Ref::addr));
@@ -99,6 +101,19 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Lets the timer's work wait for the next interrupt, if the last one has left a message with
+    /// pages: then this is an interrupt of mail. Otherwise the timer could always have work, such as
+    /// looks at tasks that wait for what is behind that message.
+    #[inline(always)]
+    fn in_turn(self, what: Interrupt, began: u64) -> Interrupt {
+        if !self.sched.pages_wait.replace(false) || what != Interrupt::Timer {
+            return what;
+        }
+        self.sched.timer.set(NEVER);
+        self.time().arm_timer(began);
+        Interrupt::Mail
+    }
+
     /// Returns how an interrupt of a program goes on that takes no mail. A better task that wakes
     /// in time does not wait for mail, too. A message with pages comes first in its entry: it may
     /// be an entry's whole work.
@@ -116,7 +131,11 @@ impl<'k, M: Machine> Door<'k, M> {
             return Some(Look::Left);
         }
         let has_worked = what == Interrupt::Device || !self.has_work(INTERRUPT_WORK);
-        (has_worked && self.next_has_pages()).then_some(Look::NotYet)
+        let leaves_pages = has_worked && self.next_has_pages();
+        if leaves_pages {
+            self.sched.pages_wait.set(true);
+        }
+        leaves_pages.then_some(Look::NotYet)
     }
 
     /// Ends what [`Door::on_interrupt`] began. Returns whether the interrupted program continues.

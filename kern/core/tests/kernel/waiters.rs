@@ -3,11 +3,12 @@
 
 use std::cell::Cell;
 
-use abi::{Cap, ObjType, Op, PAGE_SIZE, Rights, Target};
+use abi::{Cap, FLAG_PAGES, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::limits::{ENTRY_WORK, INTERRUPT_WORK, PROGRAM_WAKES, WAKE_WORK};
 use kern_base::task::State;
 use smp::host_test;
 
+use crate::pages::{FROM, lists as lists_pages, pooled};
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::Proc;
 use crate::world::{Regs, Tcb};
@@ -54,6 +55,8 @@ struct Crowd {
     program: Tcb,
     /// One more task that waits.
     other: Tcb,
+    /// A server of CPU 0 that outranks all.
+    serves: Target,
 }
 
 impl Crowd {
@@ -66,6 +69,7 @@ impl Crowd {
     fn mixed(what: For, high: For, count: usize, cpus: &[usize]) -> Crowd {
         let what_of = |n: usize| if n == count { high } else { what };
         let mut s = if count > COUNT { Scene::unchecked(3, 64 << 20) } else { Scene::new(3) };
+        let (_, serves) = s.server(0, HIGH + 9);
         let slots = u64::from(FIRST) + 2 + count as u64;
         let process = s.w.process_of(abi::INIT_UNTYPED, slots, slots);
         s.w.give(process.cnode, process, CNODE);
@@ -98,7 +102,7 @@ impl Crowd {
         let high = waiter(count, 0, HIGH);
         let (_, program) = s.somebody(0, PROGRAM);
         assert!(s.w.runs(0, &program), "the others wait");
-        Crowd { s, what, memory, low, high, program, other }
+        Crowd { s, what, memory, low, high, program, other, serves }
     }
 
     fn waiting(&self) -> usize {
@@ -370,4 +374,32 @@ fn those_who_are_told_of_a_death_do_not_need_the_dead() {
     crowd.s.w.run();
     assert!(left.iter().all(|n| crowd.low[*n].state() == State::Dead));
     assert_eq!(crowd.waiting(), 0);
+}
+
+/// The timer looks at tasks whose waits are not over, each time that it fires. A message with pages
+/// does not come in such an interrupt, and it comes all the same.
+#[test]
+fn pages_do_not_wait_for_those_who_wait() {
+    let mut crowd = Crowd::new(For::Grace, 3, &[0]);
+    let s = &mut crowd.s;
+    s.w.k.machine.hardware().pace = PACE;
+    let (process, caller) = s.somebody(2, PROGRAM - 5);
+    s.w.join_all(s.group, process, GROUP);
+    pooled(s, process.vspace, FROM, 1);
+    lists_pages(&caller, &[PageRange::new(PageMode::Share, FROM, 1)]);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.give(note, process, NOTE);
+    let waits_there = |s: &Scene| s.w.block(0).mailbox().has_mail();
+    // Nothing of it is urgent, so CPU 0 defers what comes next.
+    s.w.does(&caller, Regs::op(Op::Notify, &[NOTE.arg(), 1]));
+    s.w.event(0);
+    let at = s.w.look(0).sched.look_at.get();
+    assert!(s.w.look(0).cpu.inbox().is_deferring());
+    s.w.does(&caller, call(crowd.serves).flag(FLAG_PAGES));
+    assert!(waits_there(s));
+    s.w.advance(at.saturating_sub(s.w.now()));
+    for _ in 0..3 {
+        s.w.event(0);
+    }
+    assert!(!waits_there(s), "they come with the third interrupt at the latest");
 }

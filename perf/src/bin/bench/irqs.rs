@@ -69,7 +69,16 @@ fn write(register: u64, value: u32) {
 
 /// Raises the device's interrupt, when the driver waits.
 pub extern "C" fn raise_client(index: u64) -> ! {
-    let block = Block::at(index);
+    raise(Block::at(index), || ())
+}
+
+/// Does the same, and the interrupt comes to its own CPU.
+pub extern "C" fn raise_here_client(index: u64) -> ! {
+    raise(Block::at(index), mark::<GATE, REGION_IRQ_CROSS>)
+}
+
+#[inline(always)]
+fn raise(block: Block, before: impl Fn()) -> ! {
     let note = Notification::at(named(block, Word::NoteClient));
     let mut waits = false;
     let raise = || {
@@ -78,8 +87,7 @@ pub extern "C" fn raise_client(index: u64) -> ! {
         }
         // Nobody rings meanwhile.
         let _ = note.wait_until(timestamp() + A_WHILE);
-        // For an interrupt that comes to this CPU.
-        mark::<GATE, REGION_IRQ_CROSS>();
+        before();
         let start = timestamp();
         write(RAISE, CAUSE);
         let bits = note.wait().unwrap_or(0);

@@ -556,7 +556,7 @@ fn interrupts() -> [Row; 3] {
     [
         row("irq_to_driver", driver),
         Row { background: Some(busy_target), ..row("irq_to_driver_preempt", preempting_driver) },
-        row("irq_to_driver_cross", far_driver),
+        Row { client: raise_here_client, ..row("irq_to_driver_cross", far_driver) },
     ]
 }
 

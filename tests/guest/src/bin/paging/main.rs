@@ -35,9 +35,7 @@ const HEAP_PAGES: u32 = 16;
 
 fn begin(_: u64) -> ! {
     let mut nursery = Nursery::of_program(0);
-    let ready = heap::add(&own::vspace(), &mut nursery, HEAP_PAGES).map_err(Failure::from);
-    let cpus = boot::facts().cpus.max(1) as u32;
-    let tally = match ready.and_then(|()| Stage::new(&mut nursery, cpus)) {
+    let tally = match prepare(&mut nursery) {
         Ok(mut stage) => run(&mut stage),
         Err(failure) => {
             report!("error paging: {failure}");
@@ -45,6 +43,13 @@ fn begin(_: u64) -> ! {
         }
     };
     supervisor::finish(tally.passed, tally.failed)
+}
+
+fn prepare<'a>(nursery: &mut Nursery) -> stage::Result<Stage<'a>> {
+    // First: large memory has to begin at a multiple of its size.
+    let scenarios = nursery.split(stage::SCENARIO_LOG2, stage::SCENARIO_SLOTS)?;
+    heap::add(&own::vspace(), nursery, HEAP_PAGES)?;
+    Stage::new(nursery, scenarios, boot::facts().cpus.max(1) as u32)
 }
 
 fn run(stage: &mut Stage<'_>) -> Tally {

@@ -27,8 +27,8 @@ use crate::block::{self, BLOCKS, Word};
 use crate::worker::{Job, Outcome, worker};
 
 /// Memory (as base-2 logarithm) and slots of one scenario.
-const SCENARIO_LOG2: u8 = 25;
-const SCENARIO_SLOTS: u32 = 3500;
+pub const SCENARIO_LOG2: u8 = 26;
+pub const SCENARIO_SLOTS: u32 = 3500;
 /// The pagers' memory, and the store's.
 const PAGER_LOG2: u8 = 22;
 /// The second pager's memory: the first pager serves its heap.
@@ -128,11 +128,11 @@ pub enum End {
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(nursery: &mut Nursery, cpus: u32) -> Result<Stage<'a>> {
+    /// Prepares the stage. Scenarios are made of memory of their own, `scenarios`.
+    pub fn new(nursery: &mut Nursery, scenarios: Nursery, cpus: u32) -> Result<Stage<'a>> {
         let shared = Shared::new(nursery, block::PAGES)?;
         let alarm = nursery.make(0)?;
-        let nursery = nursery.split(SCENARIO_LOG2, SCENARIO_SLOTS)?;
-        Ok(Stage { nursery, images: Images::load()?, shared, alarm, cpus, seed: 1 })
+        Ok(Stage { nursery: scenarios, images: Images::load()?, shared, alarm, cpus, seed: 1 })
     }
 
     pub fn cpu(&self, wanted: u32) -> u32 {
