@@ -153,8 +153,9 @@ impl Counts {
         }
     }
 
-    /// Opens the gate of a CPU that has been interrupted: it is in the kernel, and has made no system
-    /// call. Closes it where the CPU is back in user mode. Returns the region for which it works.
+    /// Opens the gate of a CPU that has been interrupted: it is in the kernel, and has made no
+    /// system call. Closes it where the CPU is back in user mode. Returns the region for which it
+    /// works.
     fn look_for_gate(&mut self, cpu: usize, place: Where) -> Option<usize> {
         let gate = self.gate_of(cpu);
         let last = std::mem::replace(&mut gate.last, place);

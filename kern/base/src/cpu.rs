@@ -169,8 +169,8 @@ pub struct CpuSched {
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.
     pub ender: Cell<Option<Actor>>,
-    /// The last interrupt of the timer has left a message with pages, because it had other work. The
-    /// next one takes it before it does anything else.
+    /// The last interrupt of the timer has left a message with pages, because it had other work.
+    /// The next one takes it before it does anything else.
     pub pages_wait: Cell<bool>,
     /// Until when this CPU rests from interrupts of devices, of all lines together.
     pub devices_rest: Cell<u64>,

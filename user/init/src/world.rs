@@ -262,8 +262,8 @@ impl<'a> World<'a> {
         next
     }
 
-    /// Ends processes that should have given a sign of life. Called when no call waits to be served:
-    /// a sign may be among these.
+    /// Ends processes that should have given a sign of life. Called when no call waits to be
+    /// served: a sign may be among these.
     pub fn end_silent(&mut self) -> Silent {
         let now = now();
         let is_late = |place: &Place<'_>| place.next_sign().is_some_and(|due| due < now);

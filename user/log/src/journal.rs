@@ -52,8 +52,8 @@ impl Journal {
         }
     }
 
-    /// Returns the place of the line that goes first: the oldest of the last sender, if that has more
-    /// than its share of the lines, and otherwise the oldest of all.
+    /// Returns the place of the line that goes first: the oldest of the last sender, if that has
+    /// more than its share of the lines, and otherwise the oldest of all.
     fn to_drop(&self) -> Option<usize> {
         let sender = self.lines.back()?.sender;
         let is_its = |line: &&Line| line.sender == sender;

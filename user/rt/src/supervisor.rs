@@ -48,8 +48,8 @@ pub fn say_done(passed: u64, failed: u64) -> Result<()> {
     }))
 }
 
-/// Gives the parent a sign of life. A program whose description has a `heartbeat` gives one at least
-/// so often, where it sees that its work goes on.
+/// Gives the parent a sign of life. A program whose description has a `heartbeat` gives one at
+/// least so often, where it sees that its work goes on.
 pub fn say_alive() -> Result<()> {
     told(parent().alive())
 }

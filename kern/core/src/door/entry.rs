@@ -102,8 +102,8 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Lets the timer's work wait for the next interrupt, if the last one has left a message with
-    /// pages: then this is an interrupt of mail. Otherwise the timer could always have work, such as
-    /// looks at tasks that wait for what is behind that message.
+    /// pages: then this is an interrupt of mail. Otherwise the timer could always have work, such
+    /// as looks at tasks that wait for what is behind that message.
     #[inline(always)]
     fn in_turn(self, what: Interrupt, began: u64) -> Interrupt {
         if !self.sched.pages_wait.replace(false) || what != Interrupt::Timer {

@@ -23,7 +23,7 @@ mod worker;
 use alloc::vec::Vec;
 
 use guest_tests::expect;
-use guest_tests::verdict::{Failure, Tally};
+use guest_tests::verdict::Tally;
 use user_rt::spawn::{Nursery, own};
 use user_rt::{boot, heap, report, supervisor};
 

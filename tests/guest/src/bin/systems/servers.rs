@@ -102,7 +102,8 @@ pub fn count() -> ! {
     })
 }
 
-/// Counts calls, and gives a sign of life at least every few milliseconds, until it is told to hang.
+/// Counts calls, and gives a sign of life at least every few milliseconds, until it is told to
+/// hang.
 pub fn beat() -> ! {
     let pause = boot::facts().tsc_hz / 1_000 * BEAT_MS;
     let mut count = 0;
