@@ -53,6 +53,11 @@ fn has_programs(system: &System, programs: &[Program]) -> bool {
     system.processes.iter().all(|process| programs.iter().any(|program| program.name == process.program))
 }
 
+/// Returns whether an entry of the archive is a system. (A program is called like their directory.)
+fn is_system(name: &str) -> bool {
+    name.strip_prefix(SYSTEMS).is_some_and(|rest| rest.starts_with('/'))
+}
+
 fn append_system(archive: &mut tar::Builder<Vec<u8>>, system: &System) -> Result<()> {
     append(archive, &format!("{SYSTEMS}/{}", system.name), &describe::compile(system))
 }
@@ -89,7 +94,7 @@ pub fn with_system(artifacts: &Artifacts, system: &System, more: Vec<Program>) -
         let name = entry.path()?.to_string_lossy().into_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
-        match name.starts_with(SYSTEMS) {
+        match is_system(&name) {
             // A program's log channel is its place.
             false => append(&mut archive, &name, &content)?,
             true if name != format!("{SYSTEMS}/{}", system.name) => systems.push((name, content)),
@@ -201,4 +206,16 @@ pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
 pub fn strip_file(from: &Path, to: &Path) -> Result<()> {
     let elf = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
     files::write(to, strip(&elf)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs keep their places, which are their log channels.
+    #[test]
+    fn a_program_is_no_system() {
+        let names = ["systems", "systems/test", "system", "tables"];
+        assert_eq!(names.map(is_system), [false, true, false, false]);
+    }
 }
