@@ -216,8 +216,8 @@ impl Default for CpuLines {
 
 impl CpuLines {
     /// Returns the link of a place.
-    pub fn at(&self, place: u8) -> Option<&AtomicLink<IrqHandler>> {
-        self.0.get(usize::from(place))
+    pub fn at(&self, place: usize) -> Option<&AtomicLink<IrqHandler>> {
+        self.0.get(place)
     }
 
     /// Returns the places that IrqHandlers have. For surveys.

@@ -397,10 +397,10 @@ fn take_interrupts(entry: &mut CpuEntry, came: u64) {
         context::load_for(cx.cpu, task);
         boot::resume_call(entry, task)
     }
-    let devices = came >> idle::DEVICE_SHIFT;
-    if devices.is_power_of_two()
-        && came == devices << idle::DEVICE_SHIFT
-        && let ShortEnd::Runs(task) = cx.on_idle_device(devices.trailing_zeros() as u8)
+    // One bit alone, and that of a device.
+    if came >= 1 << idle::DEVICE_SHIFT
+        && came & (came - 1) == 0
+        && let ShortEnd::Runs(task) = cx.on_idle_device((came.trailing_zeros() - idle::DEVICE_SHIFT) as usize)
     {
         context::load_for(cx.cpu, task);
         boot::resume_call(entry, task)
@@ -434,7 +434,7 @@ fn take_each(entry: &mut CpuEntry, came: u64) {
     let mut devices = came >> idle::DEVICE_SHIFT;
     while let Some(place) = devices.checked_ilog2() {
         devices &= !(1 << place);
-        context(entry).take_idle_device(place as u8);
+        context(entry).take_idle_device(place as usize);
     }
 }
 
@@ -510,7 +510,7 @@ fn on_timer(block: &'static CpuBlock) {
 }
 
 /// Handles the interrupt of a device that came to user code.
-fn on_device(block: &'static CpuBlock, place: u8) {
+fn on_device(block: &'static CpuBlock, place: usize) {
     let mut entry = boot::entry_of(block);
     let cx = context(&entry);
     stop_if_asked(cx);
@@ -527,7 +527,7 @@ fn on_device(block: &'static CpuBlock, place: u8) {
 /// Serves the interrupt of a device on the general way.
 #[cold]
 #[inline(never)]
-fn serve_device(entry: &mut CpuEntry, place: u8) {
+fn serve_device(entry: &mut CpuEntry, place: usize) {
     serve_interrupt_of(entry, Interrupt::Device, |cx, began| cx.events().interrupt_came(place, began));
 }
 

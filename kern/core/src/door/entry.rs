@@ -167,7 +167,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Serves the interrupt of a device that arrived while the CPU was idle. `place` is the one in
     /// this CPU's table.
-    pub fn take_idle_device(self, place: u8) {
+    pub fn take_idle_device(self, place: usize) {
         self.count(Counter::Interrupt);
         self.note_interrupt(Interrupt::Device);
         self.begin_work_of_interrupt();

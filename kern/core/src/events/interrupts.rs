@@ -19,11 +19,11 @@ use crate::time::schedule::{REST_FACTOR, REST_MAX};
 impl<M: Machine> Events<'_, M> {
     /// Serves the interrupt of a device, which has come to a place of this CPU's table in an entry
     /// that began at `began`.
-    pub fn interrupt_came(self, place: u8, began: u64) {
+    pub fn interrupt_came(self, place: usize, began: u64) {
         let irq = self.cpu.lines.at(place).and_then(|link| link.get(self.pin()));
         let Some((irq, line)) = irq.and_then(|irq| Some((irq.get(), irq.get().line()?))) else {
             // Its IrqHandler has ended. A line that is open all the same would interrupt for ever.
-            self.k.machine.mask_place(place);
+            self.k.machine.mask_place(place as u8);
             return self.k.machine.end_of_interrupt();
         };
         let before = self.hot.current.addr();

@@ -442,7 +442,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Gives the place of an IrqHandler in a CPU's table back.
     pub fn leave_line_place(self, irq: Ref<'k, IrqHandler>, route: Route) {
-        if let Some(place) = self.k.block(self.pin(), route.cpu).lines.at(route.place) {
+        if let Some(place) = self.k.block(self.pin(), route.cpu).lines.at(route.place.into()) {
             let _ = place.cut(irq.addr());
         }
     }

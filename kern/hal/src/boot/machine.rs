@@ -49,7 +49,7 @@ pub struct Kernel {
     pub on_timer: fn(&'static CpuBlock),
     /// A device's interrupt came while user code ran, by its place in the CPU's table. It is not
     /// acknowledged yet. Returns as above.
-    pub on_device: fn(&'static CpuBlock, u8),
+    pub on_device: fn(&'static CpuBlock, usize),
     /// User code faulted: the vector, the error code (0 for exceptions without), and CR2 for page
     /// faults or what DR6 says for debug exceptions. Returns as above.
     pub on_fault: fn(&'static CpuBlock, u8, u64, u64),

@@ -9,8 +9,8 @@
 //! registers, and what is kept of them, change under its lock: two registers are written one after
 //! the other, of which the first selects what the second is.
 
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, AtomicU32};
 
 use abi::devices::line::{LEVEL, LOW};
 use kern_base::irq::{LINES_MAX, Line, Route};
@@ -47,18 +47,22 @@ const OPEN: u32 = 1 << 20;
 struct IoApic {
     /// The number of its first line.
     first: u32,
-    count: u32,
     registers: TicketMutex<Registers>,
 }
 
 /// Where a controller's registers are.
 struct Registers(u64);
 
-static ALL: Once<heapless::Vec<IoApic, MOST>> = Once::new();
+static ALL: [Once<IoApic>; MOST] = [const { Once::new() }; MOST];
 
 /// The first word of each line without the mask, its destination, and [`OPEN`]; 0: it goes nowhere.
 /// Changed under the controller's lock. A CPU that only looks reads what was true a moment ago.
 static WORDS: [AtomicU32; LINES_MAX] = [const { AtomicU32::new(0) }; LINES_MAX];
+
+/// The number of the controller that has a line, or [`NONE`].
+static OF: [AtomicU8; LINES_MAX] = [const { AtomicU8::new(NONE) }; LINES_MAX];
+const NONE: u8 = u8::MAX;
+const _: () = assert!(MOST <= NONE as usize);
 
 /// Returns what is kept of a line that a controller has.
 fn word(line: u32) -> &'static AtomicU32 {
@@ -96,28 +100,28 @@ impl Registers {
 
 /// Finds the controllers, at these addresses and with these first lines, and masks all lines.
 pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
-    let mut all = heapless::Vec::new();
-    for (address, first) in found {
+    for ((address, first), number) in found.zip(0..) {
         let mut registers = Registers(kernel::map_device(address, 0x1000, kernel::DEVICE)?);
         let count = ((registers.read(VERSION) >> 16) & 0xff) + 1;
         let count = count.min((LINES_MAX as u32).saturating_sub(first));
         (0..count).for_each(|index| registers.set(index, first + index, 0));
         // More than there is room for are left as firmware left them, and nobody gets their lines.
-        let _ = all.push(IoApic { first, count, registers: TicketMutex::new(registers) });
+        let Some(place) = ALL.get(usize::from(number)) else { continue };
+        place.call_once(|| IoApic { first, registers: TicketMutex::new(registers) });
+        OF.iter().skip(first as usize).take(count as usize).for_each(|of| of.store(number, Relaxed));
     }
-    ALL.call_once(|| all);
     Ok(())
 }
 
-/// Returns the controller that has a line.
+/// Returns the controller that has a line, one of those of [`has`].
 fn of(line: u32) -> Option<&'static IoApic> {
-    let mut all = ALL.get()?.iter();
-    all.find(|apic| line.checked_sub(apic.first).is_some_and(|index| index < apic.count))
+    let number = OF[line as usize % LINES_MAX].load(Relaxed);
+    ALL.get(usize::from(number))?.get()
 }
 
 /// Returns whether a controller has a line.
 pub fn has(line: u32) -> bool {
-    of(line).is_some()
+    (line as usize) < LINES_MAX && of(line).is_some()
 }
 
 /// Masks a line, and says where it goes: see [`kern_base::machine::Machine::route_line`].
@@ -151,25 +155,25 @@ pub fn route(line: Line, to: Option<Route>) -> bool {
 
 /// Lets the next interrupt of a line come, if it goes somewhere.
 pub fn open(line: u32) {
-    change(line, |kept| if kept == 0 { 0 } else { kept | OPEN });
+    // A driver that asks twice does not wait for the lock.
+    if word(line).load(Relaxed) & OPEN != 0 {
+        return;
+    }
+    change(line, |kept| kept != 0 && kept & OPEN == 0);
 }
 
 /// Masks a line.
 pub fn mask(line: u32) {
-    change(line, |kept| kept & !OPEN);
+    change(line, |kept| kept & OPEN != 0);
 }
 
-/// Changes what is kept of a line, and its register, unless nothing changes.
-fn change(line: u32, to: impl Fn(u32) -> u32) {
-    let is_same = |kept: u32| to(kept) == kept;
-    if is_same(word(line).load(Relaxed)) {
-        return;
-    }
+/// Opens a line that is masked, or masks one that is open, if `is_other` says so of what is kept.
+fn change(line: u32, is_other: impl Fn(u32) -> bool) {
     let Some(apic) = of(line) else { return };
     let mut registers = apic.registers.lock();
     let kept = word(line).load(Relaxed);
-    if !is_same(kept) {
-        registers.set(line - apic.first, line, to(kept));
+    if is_other(kept) {
+        registers.set(line - apic.first, line, kept ^ OPEN);
     }
 }
 

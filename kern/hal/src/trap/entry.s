@@ -86,12 +86,13 @@ trap_common:
 .global trap_saved
 trap_saved:
     begin_rust eax, ebx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d
-    mov rcx, cr2
     cmp esi, {first_interrupt}
     jae 1f
+    mov rcx, cr2
     call {user_fault}
     jmp trap_resume
-1:  call {user_interrupt}
+1:  xor ecx, ecx
+    call {user_interrupt}
 
 // Leaves the kernel: the current task goes on where its frame says. r15 = CPU block.
 .global trap_resume

@@ -56,21 +56,21 @@ pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error
 
 /// Handles an interrupt in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
-    if vector != u64::from(WAKE) {
-        return rare_interrupt(block, vector as u8);
+    if vector == u64::from(WAKE) {
+        lapic::end_of_interrupt();
+        (AURORA_KERNEL.on_interrupt)(block, WAKE);
+    } else if let Some(place) = device_of(vector) {
+        // Not acknowledged yet: the kernel masks the device's line before.
+        (AURORA_KERNEL.on_device)(block, place);
+    } else {
+        rare_interrupt(block, vector as u8);
     }
-    lapic::end_of_interrupt();
-    (AURORA_KERNEL.on_interrupt)(block, WAKE);
 }
 
-/// Handles an interrupt in user mode that is neither the timer's nor mail.
+/// Handles an interrupt in user mode that is neither the timer's nor mail, nor a device's.
 #[cold]
 #[inline(never)]
 fn rare_interrupt(block: &'static CpuBlock, vector: u8) {
-    if let Some(place) = device_of(vector) {
-        // Not acknowledged yet: the kernel masks the device's line before.
-        return (AURORA_KERNEL.on_device)(block, place);
-    }
     if !acknowledge(vector) {
         (AURORA_KERNEL.on_interrupt)(block, vector);
     }
@@ -91,15 +91,14 @@ pub(super) extern "C" fn idle_timer() -> u64 {
 /// Handles an interrupt in kernel mode, but the timer's: only the code of [`idle`] has interrupts
 /// enabled. Returns a bit that says which interrupt that code has to handle.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
-    let vector = vector as u8;
-    if vector == WAKE {
+    if vector == u64::from(WAKE) {
         lapic::end_of_interrupt();
         return idle::WOKEN;
     }
     if let Some(place) = device_of(vector) {
-        return 1 << (idle::DEVICE_SHIFT + u32::from(place));
+        return 1 << (idle::DEVICE_SHIFT + place as u32);
     }
-    match acknowledge(vector) {
+    match acknowledge(vector as u8) {
         true => 0,
         false => idle::OTHER,
     }

@@ -46,13 +46,13 @@ pub const APIC_ERROR: u8 = 0x72;
 /// The vectors of devices' interrupts: one for each place in a CPU's table. They come after mail
 /// and timer if both wait, and keep neither out while they are served.
 pub const FIRST_DEVICE: u8 = 0x30;
-const DEVICES_END: u8 = FIRST_DEVICE + abi::devices::CPU_LINES as u8;
 /// The local APIC took an interrupt back.
 pub const SPURIOUS: u8 = 0xff;
 
 /// Returns the place in the CPU's table of the device whose interrupt has this vector.
-pub fn device_of(vector: u8) -> Option<u8> {
-    (FIRST_DEVICE..DEVICES_END).contains(&vector).then(|| vector - FIRST_DEVICE)
+pub fn device_of(vector: u64) -> Option<usize> {
+    let place = (vector as usize).wrapping_sub(FIRST_DEVICE.into());
+    Some(place).filter(|place| *place < abi::devices::CPU_LINES)
 }
 
 /// What an exception means that interrupted the kernel, or user code at a place where the entry

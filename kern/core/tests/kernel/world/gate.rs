@@ -129,7 +129,7 @@ impl Gate {
         match why {
             Why::SystemCall => self.system_call(&mut entry),
             Why::Interrupt(what) => self.interrupt(&mut entry, (what, 0), None),
-            Why::Device(place) => self.interrupt(&mut entry, (Interrupt::Device, place), None),
+            Why::Device(place) => self.interrupt(&mut entry, (Interrupt::Device, place.into()), None),
             Why::Bell(bell) => self.interrupt(&mut entry, (Interrupt::Other, 0), Some(bell)),
             Why::Fault(fault) => self.fault(&mut entry, fault),
             Why::Mail => self.poll(&mut entry),
@@ -173,7 +173,7 @@ impl Gate {
     fn interrupt(
         &self,
         entry: &mut CpuEntry,
-        (what, place): (Interrupt, u8),
+        (what, place): (Interrupt, usize),
         bell: Option<Ref<'static, Notification>>,
     ) {
         let n = entry.block().id().index();
@@ -240,7 +240,7 @@ impl Gate {
     fn goes_short(
         &self,
         entry: &mut CpuEntry,
-        (what, place): (Interrupt, u8),
+        (what, place): (Interrupt, usize),
         with_vector: Option<Ref<'static, Task>>,
     ) -> bool {
         let n = entry.block().id().index();
