@@ -44,7 +44,7 @@ pub const BOOT_UNTYPED_MAX: usize = 64;
 pub const CMDLINE_MAX: usize = 1024;
 
 /// `BootPage::magic`: "AURORA" and the layout's version.
-pub const BOOT_MAGIC: u64 = 0x4155_524f_5241_0001;
+pub const BOOT_MAGIC: u64 = 0x4155_524f_5241_0002;
 
 /// One page of facts for process 1.
 #[repr(C, align(4096))]
@@ -65,9 +65,46 @@ pub struct BootPage {
     /// TSC ticks that a million turns of a two-instruction loop took in kernel mode at boot: tells
     /// an emulated kernel mode from a real one.
     pub kernel_loop_ticks: u64,
+    pub power: Power,
     /// Base-2 logarithm of each Untyped's size, in slot order.
     pub untyped_log2: [u8; BOOT_UNTYPED_MAX],
     pub cmdline: [u8; CMDLINE_MAX],
+}
+
+/// Where the machine is switched off and reset, as firmware's tables say (ACPI 6.5, 5.2.9). A port
+/// is 0 where there is none.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Power {
+    /// Physical address of the table of firmware's methods (DSDT), in which the values of the sleep
+    /// registers are; 0: none.
+    pub methods: u64,
+    /// Bytes of that table.
+    pub methods_len: u32,
+    /// First ports of the registers that control sleep (PM1a, PM1b), of two bytes each.
+    pub sleep: [u16; 2],
+    /// The write that resets the machine.
+    pub reset: PortWrite,
+    /// The write by which firmware hands over the sleep registers.
+    pub hand_over: PortWrite,
+}
+
+/// A byte that is written to a port.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortWrite {
+    pub port: u16,
+    pub value: u16,
+}
+
+impl Power {
+    /// Returns the first and the last port of each range that firmware names: of both sleep
+    /// registers, the reset, and the hand-over.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, u16)> {
+        let sleep = self.sleep.map(|first| (first, first.saturating_add(1)));
+        let writes = [self.reset, self.hand_over].map(|write| (write.port, write.port));
+        sleep.into_iter().chain(writes).filter(|(first, _)| *first != 0)
+    }
 }
 
 /// Bits of [`BootPage::features`].
@@ -85,4 +122,17 @@ pub mod cpu_features {
     pub const FASTPATH: u64 = 1 << 32;
     /// The kernel writes events into rings (tracing build).
     pub const TRACE: u64 = 1 << 35;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ports_that_firmware_names_are_ranges() {
+        assert_eq!(Power::default().ports().count(), 0);
+        let power =
+            Power { sleep: [0x604, 0], reset: PortWrite { port: 0xcf9, value: 15 }, ..Power::default() };
+        assert!(power.ports().eq([(0x604, 0x605), (0xcf9, 0xcf9)]));
+    }
 }

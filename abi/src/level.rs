@@ -25,7 +25,8 @@ pub enum Level {
 /// The parts that log: the kernel, and the programs of the boot archive by their files' names.
 pub const PARTS: &[&str] = &[
     "kernel", "init", "pager", "store", "oom", "bench", "samples", "tables", "kerntest", "stress", "torture",
-    "fuzz", "paging", "scale", "hostile", "policy", "policies", "systems", "serial", "shell", "log",
+    "fuzz", "paging", "scale", "hostile", "policy", "policies", "systems", "serial", "shell", "log", "power",
+    "clock",
 ];
 
 impl Level {

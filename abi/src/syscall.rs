@@ -653,9 +653,10 @@ operations! { ($)
         takes [frame(0, frame_rights::DMA), machine(1, machine_rights::DMA)];
         told Pin;
     }
-    /// Makes a frame of device memory: of physical pages that are no RAM, nor the interrupt
-    /// controllers of the CPUs. It is mapped uncached, not to be executed, and never cleared. The
-    /// Untyped provides the kernel's 32 bytes for each page. Resetting the Untyped ends the frame.
+    /// Makes a frame of device memory: of physical pages that are neither RAM nor the interrupt
+    /// controllers of the CPUs, or that hold firmware's tables. It is mapped uncached, not to be
+    /// executed, and never cleared. The Untyped provides the kernel's 32 bytes for each page.
+    /// Resetting the Untyped ends the frame.
     ///
     /// In: rdi = Machine; rsi = Untyped; rdx = CNode and empty slot; r8 = physical address; r9 =
     /// size, as Retype has it for a Frame. Out: rdi = bytes left in the Untyped.

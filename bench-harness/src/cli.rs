@@ -589,6 +589,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     let session = collector.run_with(lab, &job, &mut print)?;
     match session.ending {
         Ending::Left => {}
+        Ending::Off => session.check_off()?,
         Ending::Fail if is_attached => {
             return Err(Trouble::CheckFailed(
                 "the system ended as failed: the last command of its shell, or something else".to_owned(),

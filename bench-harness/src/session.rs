@@ -63,6 +63,8 @@ pub enum Ending {
     Orphaned,
     /// QEMU ended without the guest asking for it: a triple fault, with `-no-reboot`.
     Reset,
+    /// The guest's driver of the power switched the machine off, or reset it.
+    Off,
     /// The person at the terminal left.
     Left,
     /// QEMU itself failed; what it printed.
@@ -191,6 +193,7 @@ pub fn run(
         true => Ending::Left,
         false => ending_of(status, &outputs),
     });
+    let ending = if ending == Ending::Reset && is_off(&ear.reports) { Ending::Off } else { ending };
     let ending = if has_room(&dir) { ending } else { Ending::NoRoom(dir) };
     if !matches!(ending, Ending::NoRoom(_)) {
         check_plugin(&std::fs::read_to_string(&outputs.qemu).unwrap_or_default())?;
@@ -212,6 +215,16 @@ pub fn has_room(dir: &Path) -> bool {
     let written = std::fs::write(&probe, [1; PROBE]);
     let _ = std::fs::remove_file(&probe);
     written.is_ok()
+}
+
+/// Whether the last report of the driver of the power announces that it switches the machine off,
+/// or resets it. Where that fails, the driver reports `power on`.
+fn is_off(reports: &[Report]) -> bool {
+    let power = reports.iter().rev().find_map(|report| match report {
+        Report::Other(line) => line.strip_prefix("power "),
+        _ => None,
+    });
+    matches!(power, Some("off" | "reset"))
 }
 
 fn ending_of(status: ExitStatus, outputs: &Outputs) -> Ending {
@@ -438,6 +451,10 @@ impl Session {
                 let what = format!("{label}: the guest reset itself (triple fault?)");
                 Err(Trouble::GuestDied(self.with_words(&what)))
             }
+            Ending::Off => {
+                let what = format!("{label}: the guest switched the machine off, without a verdict");
+                Err(Trouble::GuestDied(self.with_words(&what)))
+            }
             Ending::Broken(said) => Err(Trouble::NoMachine(format!("{label}: QEMU ended with {said}"))),
             Ending::NoRoom(dir) => {
                 let dir = dir.display();
@@ -454,6 +471,16 @@ impl Session {
                 Err(Trouble::TimedOut(self.with_words(&what)))
             }
         }
+    }
+
+    /// Checks that nothing was wrong before the guest switched the machine off.
+    pub fn check_off(&self) -> Result<(), Trouble> {
+        let failed = Tally::of_reports(&self.reports).failed;
+        if failed == 0 && self.violations.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{}: {failed} tests failed, or invariants of the kernel do not hold", self.label);
+        Err(Trouble::CheckFailed(self.with_words(&what)))
     }
 
     /// Checks that the run ended with `Pass`.
@@ -529,6 +556,14 @@ mod tests {
         assert!(verdict(&["error nobody counts"]).is_ok());
         let nothing = verdict(&["test name=a skipped no PCID", "done passed=0 failed=0"]);
         assert!(nothing.is_err_and(|why| why.to_string().contains("1 tests were left out")));
+    }
+
+    #[test]
+    fn the_last_word_about_the_power_counts() {
+        let of = |lines: &[&str]| lines.iter().map(|line| Report::parse(line)).collect::<Vec<_>>();
+        assert!(is_off(&of(&["power off"])) && is_off(&of(&["power reset", "note x: y"])));
+        assert!(!is_off(&of(&["power off", "power on", "done passed=1 failed=0"])), "it went on");
+        assert!(!is_off(&of(&["done passed=1 failed=0"])));
     }
 
     #[test]

@@ -19,10 +19,15 @@ const SCRIPT: &[(&str, &[&str])] = &[
     ("processes", &["process ", "serial           serial       runs       1", "shell "]),
     ("groups", &["console: served by serial; members shell", "log: served by log; members shell"]),
     ("devices", &["com1: driven by serial"]),
+    ("run spare", &[]),
+    ("date", &[" UTC", "the CPU counts "]),
     ("kill counter", &[]),
     // It is started again meanwhile.
     ("top", &[" %  shell"]),
-    ("processes", &["counter          systems      runs       2"]),
+    (
+        "processes",
+        &["spare            systems      runs       1", "counter          systems      runs       2"],
+    ),
     ("kill nobody", &["there is no process nobody; "]),
     ("restart counter", &[]),
     ("top 1", &[" %  shell"]),
@@ -34,6 +39,12 @@ const SCRIPT: &[(&str, &[&str])] = &[
     ("kill serial", &[]),
     ("echo  the driver   is back", &["the driver is back"]),
     ("processes", &["serial           serial       runs       2"]),
+    ("run spare", &["spare runs, or is about to"]),
+    ("kill spare", &[]),
+    ("run spare", &[]),
+    ("processes", &["spare            systems      runs       2"]),
+    ("kill clock", &[]),
+    ("date", &[" UTC"]),
     ("cpus", &["cpu ", "0 "]),
     ("counters", &["  slow_entry"]),
     ("memory", &[" MiB  shell", " are set aside for processes"]),
@@ -63,6 +74,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         ("nothing is typed", &[][..], Ending::Pass),
         ("the last command fails", &["echo x", "nonsense"], Ending::Fail),
         ("exit with a status", &["nonsense", "exit pass", "never"], Ending::Pass),
+        ("the machine goes off", &["nonsense", "off", "never"], Ending::Off),
+        ("the machine is reset", &["kill power", "reset", "never"], Ending::Off),
     ] {
         let (ended, _) = type_at(lab, "shell-end", lines, Mode::Icount, 1)?;
         let wrong = (ended != ending).then(|| format!("it ends as {ended:?}"));

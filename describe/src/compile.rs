@@ -3,7 +3,7 @@
 use capnp::message::{Builder, HeapAllocator};
 use protocols::system::{self as schema, MEMORY_REST, NONE};
 
-use crate::system::{Cpus, Device, Group, Interrupt, Process, Restart, System, Untyped};
+use crate::system::{Cpus, Device, Found, Group, Interrupt, Process, Restart, System, Untyped};
 
 /// Words of the message's segment, more than the largest system takes: the message must have one
 /// segment.
@@ -67,9 +67,10 @@ fn device(mut to: schema::device::Builder<'_>, device: &Device) {
         to.set_write_combining(range.write_combining);
     }
     let mut bus = to.reborrow().init_bus();
-    match device.pci {
-        None => bus.set_fixed(()),
-        Some((vendor, number)) => {
+    match device.found {
+        Found::Fixed => bus.set_fixed(()),
+        Found::Power => bus.set_power(()),
+        Found::Pci(vendor, number) => {
             let mut pci = bus.init_pci();
             pci.set_vendor(vendor);
             pci.set_device(number);
@@ -138,6 +139,7 @@ fn process(mut to: schema::process::Builder<'_>, process: &Process) {
     }
     restart(to.reborrow().init_restart(), &process.restart);
     to.set_heartbeat(process.heartbeat);
+    to.set_when_asked(process.when_asked);
     if let Some(controls) = &process.controls {
         to.set_manages(true);
         let mut list = to.init_controls(controls.len() as u32);

@@ -40,6 +40,7 @@ pub const DEVICE: &[Key] = &[
     key("ports", "\"0x3f8-0x3ff\"", "its first and last port, or a list of such ranges"),
     key("memory", "{ at = \"0xfed00000\", size = \"4 KiB\" }", "its memory, or a list of such ranges"),
     key("pci", "{ vendor = 0x1234, device = 0x11e8 }", "how it is found on the PCI bus"),
+    key("power", "true", "whether it is what switches the machine off, which firmware describes"),
     key("interrupt", "{ line = 4 }", "its interrupt line"),
 ];
 
@@ -87,7 +88,8 @@ pub const PROCESS: &[Key] = &[
     key("devices", "[\"com1\"]", "a list of the devices that it drives"),
     key("uses", "{ log = \"log\" }", "a table of names that it looks up, with the group that each means"),
     key("needs", "[\"pager\"]", "a list of processes that start before it"),
-    key("controls", "[\"serial\"]", "`\"all\"`, or a list of the processes that it may end and restart"),
+    key("controls", "[\"serial\"]", "`\"all\"`, or a list of the processes that it may start and end"),
+    key("start", "\"asked\"", "when it starts: with the system (`boot`), or when a shell asks (`asked`)"),
     key("heartbeat", "\"1 s\"", "the longest time between two signs of life that it gives"),
     key("restart", "\"always\"", "`never`, `failure`, `always`, or a table with `when`"),
 ];

@@ -2,7 +2,9 @@
 
 use crate::check::Needs;
 use crate::read::{NO_LABEL, process, time};
-use crate::system::{Cpus, Device, Group, Interrupt, Label, Member, Place, Process, Rule, System, Untyped};
+use crate::system::{
+    Cpus, Device, Found, Group, Interrupt, Label, Member, Place, Process, Rule, System, Untyped,
+};
 use crate::values::At;
 use crate::written::{self, Controls, Written};
 
@@ -45,7 +47,11 @@ fn device(device: &written::Device) -> Device {
         about: device.about.clone(),
         ports: device.ports.iter().map(|range| range.value).collect(),
         memory: device.memory.iter().map(|range| range.value).collect(),
-        pci: device.pci.as_ref().map(|pci| pci.value),
+        found: match &device.pci {
+            Some(At { value: (vendor, number), .. }) => Found::Pci(*vendor, *number),
+            None if device.power.is_some() => Found::Power,
+            None => Found::Fixed,
+        },
         interrupt,
     }
 }
@@ -156,6 +162,7 @@ impl Places<'_> {
             serves: self.serves(&name),
             restart: process.restart.as_ref().map_or(time::NEVER, |restart| restart.value),
             heartbeat: process.heartbeat.unwrap_or(0),
+            when_asked: process.asked.is_some(),
             controls: process.controls.as_ref().map(|controls| self.controlled(controls)),
             name,
         }

@@ -41,9 +41,19 @@ pub struct Device {
     /// First and last port of each range.
     pub ports: Vec<(u16, u16)>,
     pub memory: Vec<Memory>,
-    /// Vendor and device of one that is found on the bus.
-    pub pci: Option<(u16, u16)>,
+    pub found: Found,
     pub interrupt: Interrupt,
+}
+
+/// Where the ports and the memory of a device are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Where the description says.
+    Fixed,
+    /// Where the bus says: vendor and device.
+    Pci(u16, u16),
+    /// Where firmware says: it switches the machine off.
+    Power,
 }
 
 /// Pages of device memory.
@@ -151,6 +161,8 @@ pub struct Process {
     pub restart: Restart,
     /// The longest time between two signs of life, in microseconds; 0: it gives none.
     pub heartbeat: u64,
-    /// The processes that it may end and restart. `None`: it may not even look at processes.
+    /// It starts when a shell asks, and not with the system.
+    pub when_asked: bool,
+    /// The processes that it may start and end. `None`: it may not even look at processes.
     pub controls: Option<Vec<Place>>,
 }

@@ -40,6 +40,8 @@ pub struct Device {
     pub ports: Vec<At<(u16, u16)>>,
     pub memory: Vec<At<Memory>>,
     pub pci: Option<At<(u16, u16)>>,
+    /// Where the file says that it is what switches the machine off.
+    pub power: Option<At<()>>,
     pub interrupt: Option<At<Interrupt>>,
 }
 
@@ -80,9 +82,11 @@ pub struct Process {
     pub restart: Option<At<Restart>>,
     pub controls: Option<Controls>,
     pub heartbeat: Option<u64>,
+    /// Where the file says that it starts when a shell asks, and not with the system.
+    pub asked: Option<At<()>>,
 }
 
-/// The processes that a process may end and restart.
+/// The processes that a process may start and end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Controls {
     All,

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use describe::system::{
-    Budget, Cpus, Device, Group, Interrupt, Label, Member, Memory, Process, Restart, Rule, System, Untyped,
+    Budget, Cpus, Device, Found, Group, Interrupt, Label, Member, Memory, Process, Restart, Rule, System,
+    Untyped,
 };
 use protocols::system::{self as schema, MEMORY_REST, NONE, text};
 
@@ -49,9 +50,10 @@ fn device(of: schema::device::Reader<'_>) -> Result<Device> {
         about: owned(of.get_about()),
         ports: of.get_ports()?.iter().map(|range| (range.get_first(), range.get_last())).collect(),
         memory: of.get_memory()?.iter().map(memory).collect(),
-        pci: match of.get_bus().which()? {
-            bus::Fixed(()) => None,
-            bus::Pci(pci) => Some((pci.get_vendor(), pci.get_device())),
+        found: match of.get_bus().which()? {
+            bus::Fixed(()) => Found::Fixed,
+            bus::Pci(pci) => Found::Pci(pci.get_vendor(), pci.get_device()),
+            bus::Power(()) => Found::Power,
         },
         interrupt: match of.get_interrupt().which()? {
             interrupt::None(()) => Interrupt::None,
@@ -126,6 +128,7 @@ fn process(of: schema::process::Reader<'_>) -> Result<Process> {
             within: restart.get_within(),
         },
         heartbeat: of.get_heartbeat(),
+        when_asked: of.get_when_asked(),
         controls: match of.get_manages() {
             true => Some(of.get_controls()?.iter().collect()),
             false => None,
@@ -156,6 +159,7 @@ fn every_key_reaches_process_1() {
     assert_eq!(system.verdict, Some(3));
     assert_eq!((driver.needs.as_slice(), driver.serves.as_slice()), (&[0, 1][..], &[(1, 0)][..]));
     assert_eq!((driver.heartbeat, log.heartbeat), (1_000_000, 0));
+    assert_eq!((driver.when_asked, pager.when_asked), (true, false));
     assert_eq!((driver.controls.as_deref(), log.controls.as_deref()), (Some(&[1][..]), None));
     assert_eq!(
         (judge.controls.as_deref(), pager.controls.as_deref()),
@@ -180,14 +184,15 @@ fn every_key_reaches_process_1() {
 #[test]
 fn devices_reach_process_1() {
     let system = load("all.toml");
-    let [port, memory, card, other] = system.devices.as_slice() else { panic!("four devices") };
+    let [port, memory, card, other, switch] = system.devices.as_slice() else { panic!("five devices") };
     assert_eq!(port.ports, [(0x3f8, 0x3ff), (0x2f8, 0x2f8)]);
     assert_eq!(port.interrupt, Interrupt::Line { number: 4, level: false, low: false });
     let of_hpet = Memory { at: 0xfed0_0000, pages: 1, write: false, write_combining: false };
     let of_screen = Memory { at: 0xfd00_0000, pages: 1024, write: true, write_combining: true };
     assert_eq!((memory.memory.as_slice(), memory.interrupt), (&[of_hpet, of_screen][..], Interrupt::None));
-    assert_eq!((card.pci, card.interrupt), (Some((0x1234, 0x11e8)), Interrupt::Msi));
+    assert_eq!((card.found, card.interrupt), (Found::Pci(0x1234, 0x11e8), Interrupt::Msi));
     assert_eq!(other.interrupt, Interrupt::Line { number: 11, level: true, low: true });
+    assert_eq!((switch.found, switch.interrupt), (Found::Power, Interrupt::None));
 }
 
 #[test]

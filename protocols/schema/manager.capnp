@@ -1,5 +1,6 @@
-# What a shell asks process 1: which processes there are, and to end or restart one. The description says which processes
-# may ask, and which ones they may end. The parent knows who asks by the custom bits of its member record.
+# What a shell asks process 1: which processes there are, and to start, end or restart one. The description says which processes
+# may ask, and which ones they may
+# start and end. The parent knows who asks by the custom bits of its member record.
 @0x9e52c17f38ad0b64;
 
 struct Request {
@@ -26,6 +27,10 @@ struct Request {
       # End a process if it runs, and start it again soon, whatever its description says of restarts.
       name @5 :Text;
     }
+    start :group {
+      # Start a process that does not run and is not about to.
+      name @6 :Text;
+    }
   }
 }
 
@@ -49,6 +54,7 @@ struct Answer {
     }
     kill @5 :Void;
     restart @6 :Void;
+    start @8 :Void;
   }
 }
 
@@ -69,7 +75,7 @@ struct Process {
   used @8 :UInt64;
   # CPU time of its first task since its start, in microseconds.
   mayEnd @9 :Bool;
-  # Whether the process that asks may end it.
+  # Whether the process that asks may start and end it.
 }
 
 enum State {
@@ -106,4 +112,8 @@ enum Refusal {
   # The process has ended already.
   tooLong @4;
   # The answer would not fit in a message.
+  running @5;
+  # The process runs, or is about to.
+  once @6;
+  # The process can be started only once: it has the verdict, or the rest of the memory.
 }

@@ -62,6 +62,8 @@ struct Device {
       vendor @5 :UInt16;
       device @6 :UInt16;
     }
+    power @12 :Void;
+    # It has the ports by which the machine is switched off and reset, and the table of firmware's methods.
   }
   interrupt :union {
     none @7 :Void;
@@ -152,9 +154,11 @@ struct Process {
   manages @29 :Bool;
   # It may ask which processes there are, and how they are.
   controls @30 :List(UInt16);
-  # The processes that it may end and restart.
+  # The processes that it may start and end.
   heartbeat @31 :UInt64;
   # The longest time between two signs of life, in microseconds; 0: it gives none.
+  whenAsked @32 :Bool;
+  # It is started when a shell asks, and not with the system.
 }
 
 struct Use {

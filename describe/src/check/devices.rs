@@ -41,6 +41,7 @@ pub fn check(written: &Written, problems: &mut Problems) {
     overlaps("pages of memory", &memory.collect::<Vec<_>>(), problems);
     lines(written, problems);
     numbers(written, problems);
+    switches(written, problems);
     drivers(written, problems);
     views(written, problems);
 }
@@ -115,6 +116,19 @@ fn numbers(written: &Written, problems: &mut Problems) {
             let problem = Problem::new(pci.span.clone(), title, "the second", fix);
             problems.push(problem.also(at.span.clone(), "the first"));
         }
+    }
+}
+
+/// Reports a second device that switches the machine off.
+fn switches(written: &Written, problems: &mut Problems) {
+    let mut switches =
+        written.devices.iter().filter_map(|device| device.power.as_ref().map(|at| (device, at)));
+    let Some((first, at)) = switches.next() else { return };
+    for (device, span) in switches.map(|(device, at)| (device, at.span.clone())) {
+        let title = format!("devices `{}` and `{}` both have the power", first.name.value, device.name.value);
+        let fix = "remove one of them: a machine has one switch";
+        let problem = Problem::new(span, title, "the second", fix);
+        problems.push(problem.also(at.span.clone(), "the first"));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::near::{nearest, one_of};
 use crate::problem::{Problem, Problems, Span};
 use crate::system::{Untyped, When};
 use crate::values::At;
-use crate::written::{Process, Written};
+use crate::written::{Controls, Process, Written};
 
 /// Reports unknown programs, wrong options, and what two processes cannot both have.
 pub fn check(written: &Written, known: Known<'_>, problems: &mut Problems) {
@@ -37,6 +37,7 @@ pub fn check(written: &Written, known: Known<'_>, problems: &mut Problems) {
     }
     check_rest(written, problems);
     check_verdict(written, problems);
+    check_asked(written, problems);
 }
 
 fn check_program(process: &Process, known: Known<'_>, problems: &mut Problems) {
@@ -138,6 +139,32 @@ fn check_rest(written: &Written, problems: &mut Problems) {
         let problem =
             Problem::new(second.span.clone(), "two processes get the rest of the memory", "the second", fix);
         problems.push(problem.also(first.span.clone(), "the first"));
+    }
+}
+
+/// Reports a process that nobody can start, and one that starts behind such a process.
+fn check_asked(written: &Written, problems: &mut Problems) {
+    for process in &written.processes {
+        let Some(asked) = &process.asked else { continue };
+        let name = &process.name.value;
+        let others = || written.processes.iter().filter(|other| other.name.value != *name);
+        let is_controlled = others().any(|other| match &other.controls {
+            Some(Controls::All) => true,
+            Some(Controls::These(names)) => names.iter().any(|at| at.value == *name),
+            None => false,
+        });
+        if !is_controlled {
+            let title = format!("process `{name}` starts when asked, and no process may ask");
+            let fix = format!("remove `start`, or add `controls = [\"{name}\"]` to a shell");
+            problems.push(Problem::new(asked.span.clone(), title, "never", fix));
+        }
+        for other in others().filter(|other| other.asked.is_none()) {
+            let Some(need) = other.needs.iter().find(|need| need.value == *name) else { continue };
+            let title = format!("process `{}` needs `{name}`, which starts when asked", other.name.value);
+            let fix = format!("remove it from `needs`, or remove `start` of `{name}`");
+            let problem = Problem::new(need.span.clone(), title, "starts later, or never", fix);
+            problems.push(problem.also(asked.span.clone(), "not with the system"));
+        }
     }
 }
 

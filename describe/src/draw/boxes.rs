@@ -2,7 +2,7 @@
 
 use abi::Rights;
 
-use crate::system::{Cpus, Device, Place, Process, System, Untyped};
+use crate::system::{Cpus, Device, Found, Place, Process, System, Untyped};
 use crate::units::size_text;
 
 /// Columns of a line with several names.
@@ -79,6 +79,9 @@ fn common(system: &System, place: Place, process: &Process) -> Common {
         Untyped::Log2(log2) => lines.push(size_text(1 << log2)),
         Untyped::Rest => lines.push("rest of the memory".to_owned()),
     }
+    if process.when_asked {
+        lines.push("starts when asked".to_owned());
+    }
     let mut uses = Vec::new();
     for (number, group) in (0..).zip(&system.groups) {
         for member in group.members.iter().filter(|member| member.process == place) {
@@ -96,7 +99,11 @@ pub fn of_device(device: &Device) -> String {
     let mut lines = vec![device.name.clone()];
     lines.extend(device.ports.iter().map(|(first, last)| format!("ports {first:#x}-{last:#x}")));
     lines.extend(device.memory.iter().map(|memory| format!("memory {:#x}", memory.at)));
-    lines.extend(device.pci.map(|(vendor, number)| format!("PCI {vendor:04x}:{number:04x}")));
+    match device.found {
+        Found::Fixed => {}
+        Found::Pci(vendor, number) => lines.push(format!("PCI {vendor:04x}:{number:04x}")),
+        Found::Power => lines.push("power".to_owned()),
+    }
     lines.join("\n")
 }
 

@@ -28,6 +28,7 @@ fn device(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Devic
         ports: Vec::new(),
         memory: Vec::new(),
         pci: None,
+        power: None,
         interrupt: None,
     };
     let owner = format!("device `{}`", device.name.value);
@@ -42,18 +43,28 @@ fn device(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Devic
     let pci_key = fields.get("pci");
     device.pci = pci_key.as_ref().and_then(|entry| pci(&owner, entry, problems));
     device.interrupt = fields.get("interrupt").and_then(|entry| interrupt(&owner, &entry, problems));
+    let power_key = fields.get("power");
+    let is_power = power_key.as_ref().and_then(|entry| entry.flag(problems)).unwrap_or(false);
+    device.power = power_key.as_ref().filter(|_| is_power).map(|entry| At::new((), entry.span.clone()));
+    // What tells where it is, in words and as a key.
+    let teller = match (&pci_key, is_power) {
+        (Some(_), _) => Some(("is on the PCI bus, which", "the bus", "pci")),
+        (None, true) => Some(("is described by firmware, which", "firmware", "power")),
+        (None, false) => None,
+    };
     let places = [&ports, &memory_key];
-    if pci_key.is_some() {
-        for place in places.into_iter().flatten() {
-            let title = format!("{owner} is on the PCI bus, which tells its {}", place.name);
-            let fix = format!("remove `{}`, or remove `pci`", place.name);
-            place.wrong(title, "the bus tells this", fix, problems);
+    if let Some((is, who, key)) = teller {
+        let also = power_key.as_ref().filter(|_| is_power && key == "pci");
+        for place in places.into_iter().flatten().chain(also) {
+            let title = format!("{owner} {is} tells its {}", place.name);
+            let fix = format!("remove `{}`, or remove `{key}`", place.name);
+            place.wrong(title, format!("{who} tells this"), fix, problems);
         }
     } else if places.iter().all(|place| place.is_none())
         && fields.get("interrupt").is_none()
         && !fields.has_unknown()
     {
-        let fix = "add `ports`, `memory`, `pci` or `interrupt`";
+        let fix = "add `ports`, `memory`, `pci`, `power` or `interrupt`";
         let problem = crate::problem::Problem::new(
             fields.span.clone(),
             format!("{owner} has nothing that a driver could use"),

@@ -70,6 +70,7 @@ fn process(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Proc
         restart,
         controls: fields.get("controls").map(|entry| controls(&entry, problems)),
         heartbeat: fields.get("heartbeat").and_then(|entry| heartbeat(&entry, problems)),
+        asked: fields.get("start").and_then(|entry| asked(&entry, problems)),
     }
 }
 
@@ -95,6 +96,7 @@ fn nothing(name: At<String>) -> Process {
         restart: None,
         controls: None,
         heartbeat: None,
+        asked: None,
     }
 }
 
@@ -155,7 +157,13 @@ fn heartbeat(entry: &Entry<'_>, problems: &mut Problems) -> Option<u64> {
     Some(time)
 }
 
-/// Reads which processes a process may end and restart: `"all"`, or a list.
+/// Reads when a process starts. Returns where the file says that it is when a shell asks.
+fn asked(entry: &Entry<'_>, problems: &mut Problems) -> Option<At<()>> {
+    let word = entry.word(&["boot", "asked"], problems)?;
+    (word.value == "asked").then(|| At::new((), word.span))
+}
+
+/// Reads which processes a process may start and end: `"all"`, or a list.
 fn controls(entry: &Entry<'_>, problems: &mut Problems) -> Controls {
     match entry.value.as_str() {
         Some("all") => Controls::All,

@@ -49,7 +49,13 @@ fn begin(_: u64) -> ! {
     loop {
         let patience = driver.again.map_or(Patience::Forever, Patience::Until);
         match recv_within(patience) {
-            Ok(Event::Call(call)) => driver.serve(&call),
+            Ok(Event::Call(call)) => {
+                // Calls come before the deadline as long as there are some.
+                if driver.again.is_some_and(|time| time <= user_rt::arch::now()) {
+                    driver.await_interrupt();
+                }
+                driver.serve(&call);
+            }
             Ok(Event::Bits(_)) => driver.await_interrupt(),
             Err(refusal) if refusal.error == abi::Error::Timeout => driver.await_interrupt(),
             Err(refusal) => panic!("cannot receive: {refusal}"),

@@ -20,7 +20,7 @@ use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::MachineObject;
 use kern_core::rooms::Door;
-use kern_hal::boot::Boot;
+use kern_hal::boot::{self, Boot};
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{percpu, time, vector};
 use kern_hal::mem::ranges::Range;
@@ -176,6 +176,7 @@ impl First<'_> {
             page.xsave_bytes = vector::area_size() as u64;
             page.features = features(boot.features);
             page.kernel_loop_ticks = time::kernel_loop_ticks();
+            page.power = boot::power();
             for (log2, untyped) in page.untyped_log2.iter_mut().zip(&made.untypeds) {
                 *log2 = untyped.get().log2;
             }

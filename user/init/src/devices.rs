@@ -4,7 +4,7 @@
 //! Process 1 makes the objects of the driver's own memory, and keeps no capability of them. So they
 //! end with the driver, and the next one can have the interrupt line and the ports.
 
-use abi::{Cap, Error};
+use abi::{Cap, Error, PAGE_SIZE};
 use heapless::Vec;
 use protocols::capnp::{self, struct_list};
 use protocols::devices::{Refusal, Server, answer, request};
@@ -14,12 +14,12 @@ use user_rt::cap::{Handle, IoPort, IrqHandler};
 use user_rt::devices::Signal;
 use user_rt::invoke::transfer;
 use user_rt::ipc::Received;
-use user_rt::report;
 use user_rt::spawn::{Nursery, own};
 use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
+use user_rt::{boot, report};
 
 use crate::launch::{LaunchError, at};
-use crate::pci::{self, Bus};
+use crate::pci::Bus;
 use crate::supervise::Parent;
 use crate::world::World;
 
@@ -28,10 +28,21 @@ type Done = Result<(), Refusal>;
 /// Views of the memory of a process's devices. The host tool allows no more of those that it knows.
 pub type Views = Vec<Grant, VIEWS_MAX>;
 
-/// What was found on the bus of each device of the description; nothing for others.
-pub type Found = Vec<pci::Found, { DEVICES_MAX as usize }>;
+/// What was found of each device of the description that does not say where it is.
+pub type Found = Vec<Behind, { DEVICES_MAX as usize }>;
 
-/// Finds the devices of a description that are on the bus.
+/// What a device has, in the order in which it was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Behind {
+    pub memory: Vec<Grant, RANGES_MAX>,
+    /// First and last port of each range.
+    pub ports: Vec<(u16, u16), RANGES_MAX>,
+}
+
+/// Ranges of a device that is found.
+pub const RANGES_MAX: usize = 6;
+
+/// Finds the devices of a description that does not say where they are.
 pub fn find(
     devices: struct_list::Reader<'_, device::Owned>,
     nursery: &mut Nursery,
@@ -39,20 +50,35 @@ pub fn find(
     let mut bus = None;
     let mut found = Found::new();
     for device in devices {
-        let mut there = pci::Found::default();
-        if let bus::Pci(numbers) = device.get_bus().which().map_err(capnp::Error::from)? {
-            let bus = match &mut bus {
-                Some(bus) => bus,
-                None => bus.insert(at("taking the bus", Bus::begin(nursery))?),
-            };
-            match bus.find(numbers.get_vendor(), numbers.get_device()) {
-                Some(it) => there = it,
-                None => report!("note init: device {} is not on the bus", text(device.get_name())),
+        let there = match device.get_bus().which().map_err(capnp::Error::from)? {
+            bus::Fixed(()) => Some(Behind::default()),
+            bus::Power(()) => power(&boot::facts().power),
+            bus::Pci(numbers) => {
+                let bus = match &mut bus {
+                    Some(bus) => bus,
+                    None => bus.insert(at("taking the bus", Bus::begin(nursery))?),
+                };
+                bus.find(numbers.get_vendor(), numbers.get_device())
             }
+        };
+        if there.is_none() {
+            report!("note init: the machine has no device {}", text(device.get_name()));
         }
-        _ = found.push(there);
+        _ = found.push(there.unwrap_or_default());
     }
     Ok(found)
+}
+
+/// Returns what controls the machine's power, if firmware tells: ports, and the table of methods.
+fn power(facts: &abi::Power) -> Option<Behind> {
+    let mut behind = Behind { ports: facts.ports().collect(), ..Behind::default() };
+    if facts.methods != 0 {
+        let (first, last) = (facts.methods, facts.methods + u64::from(facts.methods_len).max(1) - 1);
+        let pages = (last / PAGE_SIZE + 1 - first / PAGE_SIZE) as u32;
+        let range = Range::at(first - first % PAGE_SIZE, pages);
+        _ = behind.memory.push(Grant { range, allows: Allows::READ });
+    }
+    (!behind.ports.is_empty()).then_some(behind)
 }
 
 impl World<'_> {
@@ -62,8 +88,9 @@ impl World<'_> {
             let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
             _ = views.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
         }
-        for range in self.found.get(usize::from(device)).into_iter().flat_map(|found| &found.memory) {
-            _ = views.push(Grant { range: *range, allows: Allows::WRITE });
+        // The host tool knows nothing of these ranges: more than there is room for are left out.
+        for grant in self.found.get(usize::from(device)).into_iter().flat_map(|found| &found.memory) {
+            _ = views.push(*grant);
         }
         Ok(())
     }
@@ -172,5 +199,23 @@ impl Server<Received> for Parent<'_, '_> {
         answer.set_pages(view.range.pages);
         answer.set_write(view.allows.write);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_methods_is_whole_pages_that_are_read() {
+        let facts =
+            abi::Power { methods: 0x7fe0_0ff0, methods_len: 0x11, sleep: [0x604, 0], ..Default::default() };
+        let found = power(&facts).expect("ports");
+        assert_eq!(found.ports[..], [(0x604, 0x605)]);
+        let [grant] = found.memory[..] else { panic!("one range") };
+        assert_eq!((grant.range, grant.allows.write), (Range::at(0x7fe0_0000, 2), false));
+        let whole = abi::Power { methods: 0x7fe0_0000, methods_len: 0x1000, ..facts };
+        assert_eq!(power(&whole).expect("ports").memory[0].range, Range::at(0x7fe0_0000, 1));
+        assert!(power(&abi::Power::default()).is_none(), "nothing");
     }
 }

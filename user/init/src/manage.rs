@@ -1,5 +1,6 @@
-//! What a shell asks: which processes, groups and devices there are; to end or restart a process.
-//! The description says which processes may ask, and which ones they may end.
+//! What a shell asks: which processes, groups and devices there are; to start, end or restart a
+//! process.
+//! The description says which processes may ask, and which ones they may start and end.
 
 use protocols::capnp;
 use protocols::manager::{Refusal, Server, State as Shown, answer, request};
@@ -18,10 +19,16 @@ const LISTED_MAX: u32 = 180;
 type Done = Result<(), Refusal>;
 
 impl World<'_> {
-    /// Whether a process may end and restart another one.
+    /// Whether a process may start, end and restart another one.
     fn may_end(&self, number: usize, other: usize) -> bool {
         let controls = self.places[number].is.get_controls();
         controls.is_ok_and(|controls| controls.iter().any(|place| usize::from(place) == other))
+    }
+
+    /// Whether a process can be started more than once. The rest of the memory can be given once,
+    /// and a judge ends with the machine.
+    fn can_begin_again(&self, number: usize) -> bool {
+        self.places[number].is.get_memory() != MEMORY_REST && !self.judges(number)
     }
 
     /// Starts a process as soon as possible, whatever its description says. Ends it first, if it
@@ -41,7 +48,8 @@ impl Parent<'_, '_> {
         self.caller.filter(manages).ok_or(Refusal::NotAllowed)
     }
 
-    /// Returns the process that calls, and the one of this name, if the former may end the latter.
+    /// Returns the process that calls, and the one of this name, if the former may start and end
+    /// the latter.
     fn controlled(&self, name: capnp::Result<capnp::text::Reader<'_>>) -> Result<(usize, usize), Refusal> {
         let manager = self.manager()?;
         let name = name?.to_str().map_err(|_| Refusal::BadRequest)?;
@@ -157,12 +165,23 @@ impl Server<Received> for Parent<'_, '_> {
         Ok(())
     }
 
+    fn start(&mut self, _: &Received, asked: request::start::Reader<'_>) -> Done {
+        let (_, other) = self.controlled(asked.get_name())?;
+        let place = &self.world.places[other];
+        if !matches!(place.state, State::Ended) {
+            return Err(Refusal::Running);
+        }
+        if place.starts > 0 && !self.world.can_begin_again(other) {
+            return Err(Refusal::Once);
+        }
+        self.world.restart(other);
+        Ok(())
+    }
+
     fn restart(&mut self, _: &Received, asked: request::restart::Reader<'_>) -> Done {
         let (manager, other) = self.controlled(asked.get_name())?;
-        let has_rest = self.world.places[other].is.get_memory() == MEMORY_REST;
-        // The rest of the memory can be given once, and a judge ends with the machine.
-        if has_rest || self.world.judges(other) {
-            return Err(Refusal::NotAllowed);
+        if !self.world.can_begin_again(other) {
+            return Err(Refusal::Once);
         }
         if self.world.places[other].child().is_some() {
             self.ends(manager, other);

@@ -2,10 +2,11 @@
 //! has placed them. Uses configuration mechanism 1 of the PCI Local Bus Specification 3.0
 //! (3.2.2.3), which is two I/O ports.
 
-use heapless::Vec;
 use user_rt::cap::IoPort;
 use user_rt::spawn::{Nursery, own};
-use user_rt::views::Range;
+use user_rt::views::{Allows, Grant, Range};
+
+use crate::devices::{Behind, RANGES_MAX};
 
 /// The port that takes an address, and the one behind which its register is.
 const ADDRESS: u16 = 0xcf8;
@@ -27,7 +28,7 @@ const NO_LINE: u32 = 1 << 10;
 const COMMAND_BITS: u32 = 0xffff;
 
 /// Base address registers of an ordinary function.
-const BARS: u8 = 6;
+const BARS: u8 = RANGES_MAX as u8;
 /// Buses behind bridges that are looked at.
 const DEPTH: u32 = 8;
 
@@ -51,14 +52,6 @@ impl Function {
     }
 }
 
-/// What is behind the base address registers of a device, in their order.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Found {
-    pub memory: Vec<Range, { BARS as usize }>,
-    /// First and last port of each range.
-    pub ports: Vec<(u16, u16), { BARS as usize }>,
-}
-
 /// The machine's bus.
 pub struct Bus(IoPort);
 
@@ -71,7 +64,7 @@ impl Bus {
     }
 
     /// Finds the first device with these numbers, and lets it answer at its addresses.
-    pub fn find(&mut self, vendor: u16, device: u16) -> Option<Found> {
+    pub fn find(&mut self, vendor: u16, device: u16) -> Option<Behind> {
         find(self, vendor, device)
     }
 }
@@ -90,7 +83,7 @@ impl Config for Bus {
     }
 }
 
-fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Found> {
+fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Behind> {
     let numbers = u32::from(vendor) | u32::from(device) << 16;
     let found = search(config, numbers, 0, DEPTH)?;
     let command = config.read(found, COMMAND) & COMMAND_BITS;
@@ -127,8 +120,8 @@ fn search(config: &mut impl Config, numbers: u32, bus: u8, depth: u32) -> Option
 }
 
 /// Returns what is behind the base address registers of a function.
-fn behind(config: &mut impl Config, of: Function) -> Found {
-    let mut found = Found::default();
+fn behind(config: &mut impl Config, of: Function) -> Behind {
+    let mut found = Behind::default();
     let mut number = 0;
     while number < BARS {
         let (register, value) = (FIRST_BAR + 4 * number, config.read(of, FIRST_BAR + 4 * number));
@@ -151,7 +144,7 @@ fn behind(config: &mut impl Config, of: Function) -> Found {
         // A device has whole pages, or others would be in them.
         if at != 0 && bytes >= abi::PAGE_SIZE && at % abi::PAGE_SIZE == 0 {
             let pages = u32::try_from(bytes / abi::PAGE_SIZE).unwrap_or(u32::MAX);
-            _ = found.memory.push(Range::at(at, pages));
+            _ = found.memory.push(Grant { range: Range::at(at, pages), allows: Allows::WRITE });
         }
     }
     found
@@ -238,9 +231,11 @@ mod tests {
     fn a_device_is_found_behind_a_bridge() {
         let (mut fake, edu) = machine();
         let before = fake.registers.clone();
-        let Found { memory, ports } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        let Behind { memory, ports } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
         assert_eq!(ports[..], [(0xc040, 0xc05f)]);
-        assert_eq!(memory[..], [Range::at(0xfea0_0000, 256), Range::at(0x2_4000_0000, 256)]);
+        let memory: Vec<_> = memory.iter().map(|grant| (grant.range, grant.allows.write)).collect();
+        let found = [0xfea0_0000, 0x2_4000_0000].map(|at| (Range::at(at, 256), true));
+        assert_eq!(memory, found);
         assert_eq!(fake.registers[&(edu.0, COMMAND)] & 0xffff, 3, "it answers, and interrupts by its line");
         for number in 0..5 {
             let register = (edu.0, FIRST_BAR + 4 * number);

@@ -35,7 +35,7 @@ pub enum State {
     Runs(Child, Spawned),
     /// It is started at this time, in microseconds since the machine began to count.
     Waits(u64),
-    /// It has ended, and is not started again.
+    /// It has ended, and is not started again; or it has not been asked for yet.
     Ended,
 }
 

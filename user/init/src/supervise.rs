@@ -20,6 +20,9 @@ impl World<'_> {
     /// system passed.
     pub fn run(&mut self) -> bool {
         for number in 0..self.places.len() {
+            if self.places[number].is.get_when_asked() {
+                continue;
+            }
             if let Err(error) = self.start(number) {
                 report!("error init: cannot start {}: {error}", self.places[number].name());
                 return false;

@@ -49,7 +49,7 @@ pub struct World<'a> {
     pub groups: Vec<Group, { GROUPS_MAX as usize }>,
     pub places: Vec<Place<'a>, { PROCESSES_MAX as usize }>,
     pub views: Views<Frames>,
-    /// The memory of devices that were found on the bus.
+    /// What was found of devices.
     pub found: Found,
     /// An empty slot, for what is made and then given away.
     pub scratch: Cap,
@@ -278,11 +278,13 @@ impl<'a> World<'a> {
     fn start_again(&mut self, number: usize) {
         match self.start(number) {
             Ok(()) => {
-                report!("note init: {} is started again", self.places[number].name());
+                let place = &self.places[number];
+                let again = if place.starts == 1 { "" } else { " again" };
+                report!("note init: {} is started{again}", place.name());
                 self.answer_waiting();
             }
             Err(error) => {
-                report!("error init: starting {} again: {error}", self.places[number].name());
+                report!("error init: starting {}: {error}", self.places[number].name());
                 self.end(number, true);
             }
         }

@@ -4,12 +4,9 @@
 //! written then is written again, so a part of it may appear twice. What came meanwhile is lost.
 
 use abi::Cap;
-use protocols::Failure;
 use protocols::console::{BYTES_MAX, Client, Refusal as Denial};
 
-use crate::Refusal;
-use crate::names::{NameError, Service, ends_connection};
-use crate::talk::Line;
+use crate::names::{AskError, NameError, Service};
 
 /// A console that a process uses by a name of its description.
 #[derive(Debug)]
@@ -18,17 +15,7 @@ pub struct Console {
 }
 
 /// Why nothing can be written or read.
-#[derive(Debug)]
-pub enum ConsoleError {
-    /// The driver refuses it.
-    Refused(Denial),
-    /// The driver answers nonsense.
-    Malformed,
-    /// The driver cannot be called.
-    Call(Refusal),
-    /// There is no connection, and there will be none.
-    Connection(NameError),
-}
+pub type ConsoleError = AskError<Denial>;
 
 impl Console {
     /// Connects to the console that a name means. `slot` is empty.
@@ -39,7 +26,7 @@ impl Console {
     /// Writes all bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ConsoleError> {
         for some in bytes.chunks(BYTES_MAX.into()) {
-            self.ask(|driver| driver.write(|mut write| write.set_bytes(some)))?;
+            self.service.ask(|driver| Client(driver).write(|mut write| write.set_bytes(some)))?;
         }
         Ok(())
     }
@@ -48,8 +35,8 @@ impl Console {
     /// for one at least.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, ConsoleError> {
         let most = into.len().min(BYTES_MAX.into());
-        self.ask(|driver| {
-            driver.read(
+        self.service.ask(|driver| {
+            Client(driver).read(
                 |mut read| read.set_most(most as u16),
                 |came| {
                     let bytes = came.get_bytes()?;
@@ -59,24 +46,5 @@ impl Console {
                 },
             )
         })
-    }
-
-    /// Asks the driver, and once more each time that it was started again.
-    fn ask<T>(
-        &mut self,
-        mut question: impl FnMut(Client<Line>) -> Result<T, Failure<Denial, Refusal>>,
-    ) -> Result<T, ConsoleError> {
-        loop {
-            let refusal = match question(Client(Line::to(self.service.server(0)))) {
-                Ok(answer) => return Ok(answer),
-                Err(Failure::Refused(denial)) => return Err(ConsoleError::Refused(denial)),
-                Err(Failure::Malformed) => return Err(ConsoleError::Malformed),
-                Err(Failure::Transport(refusal)) => refusal,
-            };
-            if !ends_connection(&refusal) {
-                return Err(ConsoleError::Call(refusal));
-            }
-            self.service.reconnect(&refusal).map_err(ConsoleError::Connection)?;
-        }
     }
 }

@@ -489,6 +489,17 @@ impl Notification {
         Ok(syscall(args).check()?.rdx)
     }
 
+    /// Waits until a time in TSC ticks. Bits that come meanwhile are lost.
+    pub fn sleep_until(&self, time: u64) -> Result<()> {
+        loop {
+            match self.wait_until(time) {
+                Ok(_) => {}
+                Err(refusal) if refusal.error == Error::Timeout => return Ok(()),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
     /// Takes the bits of the Notification that are set, without waiting.
     pub fn poll(&self) -> Result<u64> {
         let mut args = Args::plain(Op::Wait, self.arg(), 0, 0, 0);

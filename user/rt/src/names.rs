@@ -29,6 +29,19 @@ use crate::talk::Line;
 /// Why there is no connection: the parent refused it, or could not be asked.
 pub type NameError = Failure<Denial, Refusal>;
 
+/// Why a server gives no answer. `R` is what its protocol calls a refusal.
+#[derive(Debug)]
+pub enum AskError<R> {
+    /// The server refuses.
+    Refused(R),
+    /// The server answers nonsense.
+    Malformed,
+    /// The server cannot be called.
+    Call(Refusal),
+    /// There is no connection, and there will be none.
+    Connection(NameError),
+}
+
 fn parent() -> Client<Line> {
     Client(to_parent())
 }
@@ -86,6 +99,26 @@ impl Service {
         let dead = if refusal.error == Error::Dead { refusal.who } else { TaskId::NONE };
         *self = ask(self.name, self.slot, dead)?;
         Ok(())
+    }
+
+    /// Asks the first server. Repeats the question after each restart of the server, which may have
+    /// carried it out before.
+    pub fn ask<T, R>(
+        &mut self,
+        mut question: impl FnMut(Line) -> Result<T, Failure<R, Refusal>>,
+    ) -> Result<T, AskError<R>> {
+        loop {
+            let refusal = match question(Line::to(self.server(0))) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Refused(denial)) => return Err(AskError::Refused(denial)),
+                Err(Failure::Malformed) => return Err(AskError::Malformed),
+                Err(Failure::Transport(refusal)) => refusal,
+            };
+            if !ends_connection(&refusal) {
+                return Err(AskError::Call(refusal));
+            }
+            self.reconnect(&refusal).map_err(AskError::Connection)?;
+        }
     }
 
     /// Ends the connection, and empties its slot.

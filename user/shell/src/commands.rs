@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::{Shell, Status, log, machine, processes};
+use crate::{Shell, Status, log, machine, processes, services};
 
 type Ran = Result<Status, fmt::Error>;
 
@@ -73,6 +73,14 @@ pub const COMMANDS: &[Command] = &[
         run: processes::restart,
     },
     Command {
+        name: "run",
+        arguments: "PROCESS",
+        about: "starts a process that does not run",
+        more: "The processes of a system are in its description. With `start = \"asked\"` one does not start\n\
+               with the system, but by this command. So does one that has ended.",
+        run: processes::run,
+    },
+    Command {
         name: "cpus",
         arguments: "",
         about: "shows the CPUs",
@@ -101,6 +109,13 @@ pub const COMMANDS: &[Command] = &[
                use it, and not the records for the host.",
         run: log::show,
     },
+    Command {
+        name: "date",
+        arguments: "",
+        about: "shows the time of day",
+        more: "It also shows how fast the CPU counts, if the machine has a clock to measure that.",
+        run: services::date,
+    },
     Command { name: "echo", arguments: "WORDS", about: "prints the words", more: "", run: echo },
     Command {
         name: "exit",
@@ -108,6 +123,20 @@ pub const COMMANDS: &[Command] = &[
         about: "ends the machine",
         more: "Without a word it passes if the last command did what it was to do. So does Ctrl-D.",
         run: exit,
+    },
+    Command {
+        name: "off",
+        arguments: "",
+        about: "switches the machine off",
+        more: "It does so without asking processes before.",
+        run: services::off,
+    },
+    Command {
+        name: "reset",
+        arguments: "",
+        about: "resets the machine",
+        more: "It does so without asking processes before. QEMU ends, as the host tool starts it.",
+        run: services::reset,
     },
 ];
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   main ── edit ── keys           lines of a person
 //!     │       └── terminal         a console, by the name `console` of the description
-//!   commands ── processes, machine, log
+//!   commands ── processes, machine, log, services
 //! ```
 //!
 //! What the shell may do is in its description: it asks process 1 (`controls`), and the kernel
@@ -17,6 +17,7 @@ mod keys;
 mod log;
 mod machine;
 mod processes;
+mod services;
 mod terminal;
 
 use core::fmt::{self, Write};
@@ -32,6 +33,7 @@ use user_rt::spawn::{Nursery, own};
 
 use edit::{Editor, Outcome};
 use keys::Keys;
+use services::Services;
 use terminal::Terminal;
 
 user_rt::program!(begin);
@@ -56,6 +58,7 @@ pub struct Shell {
     /// The system's log, if there is one, and the slot of its connection.
     pub journal: Option<Journal>,
     log_slot: Cap,
+    services: Services,
     /// The status of the last command.
     pub status: Status,
 }
@@ -66,9 +69,10 @@ fn begin(_: u64) -> ! {
     let bell = nursery.make(0).expect("a Notification");
     let console = Console::connect(CONSOLE, slot).expect("a console");
     let log_slot = nursery.take_slot().expect("a slot");
+    let services = Services::new([(); 2].map(|()| nursery.take_slot().expect("a slot")));
     info!("begins");
     let out = Terminal::new(console);
-    let mut shell = Shell { out, bell, log_slot, journal: None, status: Status::Done };
+    let mut shell = Shell { out, bell, log_slot, services, journal: None, status: Status::Done };
     // Without one, the shell keeps what it does to itself.
     _ = shell.connect_to_log();
     let ended = shell.run();

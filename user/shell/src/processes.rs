@@ -2,7 +2,6 @@
 
 use core::fmt::{self, Write};
 
-use abi::Error;
 use heapless::{String, Vec};
 use protocols::Failure;
 use protocols::manager::{Client, Refusal, State};
@@ -98,6 +97,11 @@ fn denied(shell: &mut Shell, of: &str, why: Denied) -> Ran {
             ),
         ),
         Refusal::NoSuch => fail(shell, format_args!("there is no process {of}; `processes` lists them")),
+        Refusal::Running => fail(shell, format_args!("{of} runs, or is about to")),
+        Refusal::Once => fail(
+            shell,
+            format_args!("{of} can be started only once: it has the verdict, or the rest of the memory"),
+        ),
         Refusal::NotRunning => fail(shell, format_args!("{of} does not run")),
         Refusal::TooLong => fail(shell, format_args!("too much to tell")),
         Refusal::BadRequest => fail(shell, format_args!("process 1 does not understand this shell")),
@@ -284,14 +288,14 @@ pub fn restart(shell: &mut Shell, words: &[&str]) -> Ran {
     }
 }
 
-/// Waits until a time.
-fn sleep(shell: &Shell, until: u64) -> user_rt::Result<()> {
-    loop {
-        match shell.bell.wait_until(until) {
-            Ok(_) => {}
-            Err(refusal) if refusal.error == Error::Timeout => return Ok(()),
-            Err(refusal) => return Err(refusal),
+pub fn run(shell: &mut Shell, words: &[&str]) -> Ran {
+    let [name] = words else { return usage(shell, "run") };
+    match parent().start(|mut asked| asked.set_name(*name)) {
+        Ok(()) => {
+            shell.note(format_args!("{name} is started"));
+            Ok(Status::Done)
         }
+        Err(why) => denied(shell, name, why),
     }
 }
 
@@ -310,7 +314,7 @@ pub fn top(shell: &mut Shell, words: &[&str]) -> Ran {
     };
     let begun = now();
     shell.out.flush()?;
-    if let Err(refusal) = sleep(shell, begun + seconds * boot::facts().tsc_hz) {
+    if let Err(refusal) = shell.bell.sleep_until(begun + seconds * boot::facts().tsc_hz) {
         return fail(shell, format_args!("cannot wait: {refusal}"));
     }
     let mut shares: Vec<(u64, Name), { PROCESSES_MAX as usize }> = Vec::new();

@@ -114,11 +114,12 @@ const INTERRUPTS_SIZE: u64 = 1 << 20;
 
 impl BootInfo {
     /// Returns whether a range has no memory, as far as the loader knows, and no interrupt
-    /// controller. Reserved ranges may be a device's, too. If the memory map was cut short, returns
+    /// controller. Reserved ranges may be a device's, too. Firmware's tables count as a device: the
+    /// kernel reads them at boot, and nobody afterwards. If the memory map was cut short, returns
     /// false for every range.
     pub fn is_device(&self, range: Range) -> bool {
         let is_memory = |region: &Region| {
-            (region.kind.is_ram() || region.kind == RegionKind::Bad)
+            !matches!(region.kind, RegionKind::Reserved | RegionKind::AcpiTables)
                 && region.range.pages_around().overlaps(range)
         };
         let controllers = INTERRUPTS.map(|at| Range::sized(at, INTERRUPTS_SIZE));
@@ -339,7 +340,8 @@ mod tests {
             (0x9_fc00, 0xa_0000, RegionKind::Reserved),
             (0xf_0000, 0x10_0000, RegionKind::Reserved),
             (0x10_0000, 0x1ffd_f000, RegionKind::Usable),
-            (0x1ffd_f000, 0x2000_0000, RegionKind::AcpiTables),
+            (0x1ffd_f000, 0x1ffe_f800, RegionKind::AcpiTables),
+            (0x1ffe_f800, 0x2000_0000, RegionKind::AcpiNvs),
             (0xb000_0000, 0xc000_0000, RegionKind::Reserved),
         ] {
             info.regions.push(Region { range: Range::new(start, end).unwrap(), kind }).ok().unwrap();
@@ -353,6 +355,8 @@ mod tests {
         assert!(!device(0x1000, 1) && !device(0x20_0000, 1) && !device(0x1fff_f000, 1));
         assert!(!device(0x1fff_f000, 2), "the end of RAM is in it");
         assert!(device(0x2000_0000, 1));
+        assert!(device(0x1ffd_f000, 16), "firmware's tables");
+        assert!(!device(0x1ffd_e000, 2) && !device(0x1ffe_f000, 1), "memory beside them");
         assert!(!device(0xfee0_0000, 1) && !device(0xfedf_f000, 2) && !device(0xfeef_f000, 1));
         info.regions_lost = 1;
         assert!(

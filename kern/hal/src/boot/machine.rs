@@ -3,6 +3,7 @@
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::Power;
 use kern_base::cpu::CpuBlock;
 use kern_base::task::VECTOR_AREA;
 use raw_cpuid::CpuId as CpuInfo;
@@ -90,6 +91,7 @@ static READ_INFO: Once<&'static BootInfo> = Once::new();
 /// there is room for.
 static IO_APICS: Once<Option<heapless::Vec<(u64, u32), IO_APICS_MAX>>> = Once::new();
 const IO_APICS_MAX: usize = 32;
+static POWER: Once<Power> = Once::new();
 static BOOT: Once<Boot> = Once::new();
 
 /// Returns RAM as the boot page tables show it.
@@ -278,14 +280,20 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
         Some(found).filter(|_| all)
     });
     ioapic::init(IO_APICS.get().and_then(Option::as_ref).into_iter().flatten().copied())?;
+    POWER.call_once(|| firmware.as_ref().map(Tables::power).unwrap_or_default());
     match firmware {
         Some(firmware) => start::start_all(&firmware, limit, features),
         None => Ok(()),
     }
 }
 
-/// Whether a range is device memory that programs may have: no RAM, no interrupt controller, and
-/// within what CPUs can address.
+/// Returns where the machine is switched off and reset, as firmware says.
+pub fn power() -> Power {
+    POWER.get().copied().unwrap_or_default()
+}
+
+/// Whether a range is device memory that programs may have: no RAM except firmware's tables, no
+/// interrupt controller, and within what CPUs can address.
 pub fn is_device_memory(at: u64, bytes: u64) -> bool {
     let bits =
         CpuInfo::new().get_processor_capacity_feature_info().map_or(36, |info| info.physical_address_bits());

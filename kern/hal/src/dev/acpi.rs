@@ -1,10 +1,12 @@
-//! Firmware tables: the CPUs (MADT) and the address of the ACPI timer (FADT).
+//! Firmware tables: the CPUs (MADT); the ACPI timer, and where power is controlled (FADT).
 //!
 //! The kernel uses the `acpi` crate only to read tables: it runs no ACPI byte code and accesses no
 //! ACPI registers through the crate.
 
 use core::ptr::NonNull;
 
+use abi::{PortWrite, Power};
+use acpi::address::{AddressSpace, GenericAddress};
 use acpi::rsdp::Rsdp;
 use acpi::sdt::fadt::Fadt;
 use acpi::sdt::madt::{Madt, MadtEntry};
@@ -171,4 +173,28 @@ impl Tables {
         let port = u16::try_from(block).ok().filter(|&p| p != 0 && length == 4)?;
         Some(PmTimer { port, wide: flags.pm_timer_is_32_bit() })
     }
+
+    /// Returns where the machine is switched off and reset. Registers that are no ports are left
+    /// out.
+    pub fn power(&self) -> Power {
+        let Some(fadt) = self.0.find_table::<Fadt>() else { return Power::default() };
+        let methods = self.0.dsdt().ok();
+        let sleep = [fadt.pm1a_control_block().ok(), fadt.pm1b_control_block().ok().flatten()];
+        let reset =
+            if { fadt.flags }.supports_system_reset_via_fadt() { fadt.reset_register().ok() } else { None };
+        let hand_over = u16::try_from(fadt.smi_cmd_port).unwrap_or(0);
+        Power {
+            methods: methods.as_ref().map_or(0, |table| table.phys_address as u64),
+            methods_len: methods.as_ref().map_or(0, |table| table.length),
+            sleep: sleep.map(port),
+            reset: PortWrite { port: port(reset), value: fadt.reset_value.into() },
+            hand_over: PortWrite { port: hand_over, value: fadt.acpi_enable.into() },
+        }
+    }
+}
+
+/// Returns the port of a register, or 0 if it has none.
+fn port(register: Option<GenericAddress>) -> u16 {
+    let register = register.filter(|register| register.address_space == AddressSpace::SystemIo);
+    register.and_then(|register| u16::try_from(register.address).ok()).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::events::{EventControl, EventState, STATUS_PER_PAGE, pool_pages};
 use abi::status::StatusWord;
-use abi::{BootPage, Error, PAGE_SIZE};
+use abi::{BootPage, Error, PAGE_SIZE, Power};
 
 use crate::cap::{Access, Frame, VSpace};
 use crate::events::Cell;
@@ -30,10 +30,12 @@ pub fn archive() -> &'static [u8] {
 /// Returns the bytes of a boot page's fields, as a process finds them. Padding follows these bytes.
 pub fn page_bytes(page: &BootPage) -> &[u8] {
     const FIELDS: usize = core::mem::offset_of!(BootPage, cmdline) + abi::CMDLINE_MAX;
-    const { assert!(core::mem::offset_of!(BootPage, untyped_log2) == 9 * size_of::<u64>()) };
-    const { assert!(FIELDS == 9 * size_of::<u64>() + abi::BOOT_UNTYPED_MAX + abi::CMDLINE_MAX) };
-    // SAFETY: these bytes are nine words and two byte arrays with nothing in between (asserted),
-    // all initialised, and live as long as `page`.
+    const WORDS: usize = 9 * size_of::<u64>();
+    const POWER: usize = size_of::<u64>() + size_of::<u32>() + 6 * size_of::<u16>();
+    const { assert!(core::mem::offset_of!(BootPage, power) == WORDS && size_of::<Power>() == POWER) };
+    const { assert!(FIELDS == WORDS + POWER + abi::BOOT_UNTYPED_MAX + abi::CMDLINE_MAX) };
+    // SAFETY: these bytes are nine words, the numbers of `Power` and two byte arrays with nothing
+    // in between (asserted), all initialised, and live as long as `page`.
     unsafe { core::slice::from_raw_parts(core::ptr::from_ref(page).cast::<u8>(), FIELDS) }
 }
 
@@ -122,9 +124,26 @@ pub fn map_runs(
 /// Maps a view of a device's registers at `address`, for ever. Returns its words of 32 bits, which
 /// the device may change at any time.
 pub fn map_registers(own: &VSpace, view: &Frame, pages: u64, address: u64) -> Result<&'static [AtomicU32]> {
-    own.map_pages(view, address, Access::Write, Pages { first: 0, count: pages })?;
-    // SAFETY: all pages were just mapped, writable, and nothing of this runtime ever unmaps them.
-    // Words are atomics: the device may change them at any time.
+    map_view(own, view, pages, address, Access::Write)
+}
+
+/// Maps a view that is only read at `address`, for ever. Returns its words of 32 bits. A write to
+/// one of them is a fault.
+pub fn map_tables(own: &VSpace, view: &Frame, pages: u64, address: u64) -> Result<&'static [AtomicU32]> {
+    map_view(own, view, pages, address, Access::Read)
+}
+
+fn map_view(
+    own: &VSpace,
+    view: &Frame,
+    pages: u64,
+    address: u64,
+    access: Access,
+) -> Result<&'static [AtomicU32]> {
+    own.map_pages(view, address, access, Pages { first: 0, count: pages })?;
+    // SAFETY: all pages were just mapped, readable, and nothing of this runtime ever unmaps them.
+    // Words are atomics: the device may change them at any time, and where they may not be written
+    // a store is a fault and changes nothing.
     Ok(unsafe { core::slice::from_raw_parts(address as *const AtomicU32, (pages * PAGE_SIZE / 4) as usize) })
 }
 

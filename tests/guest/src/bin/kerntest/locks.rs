@@ -11,13 +11,13 @@ use abi::{Cap, Error, MEMBER_RIGHTS, PAGE_SIZE, Rights};
 use guest_tests::board::Part as _;
 use user_rt::arch::memory::mapped_words;
 use user_rt::arch::{self, timestamp};
-use user_rt::boot;
 use user_rt::cap::{Access, Frame, Group, Handle, Notification};
 use user_rt::invoke::{copy, who_am_i, yield_now};
 use user_rt::ipc::Patience;
 use user_rt::layout::SHARED_VA;
 use user_rt::locks::{Condition, LockPage, Semaphore, SharedLock, User};
 use user_rt::spawn::{Entry, Spawned};
+use user_rt::{boot, report};
 
 use crate::block::Block;
 use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, Place, Wanted};
@@ -53,6 +53,8 @@ const ROUNDS: u64 = 100;
 /// Tasks that are killed, unless the option `kills` says how many; and at most so many before all
 /// that the test has made is destroyed, because the memory of a killed task is free only then.
 const KILLS: u64 = 60;
+/// After so many times that, the test tells how far it is.
+const TOLD: u64 = 100;
 
 // --- in a worker ---------------------------------------------------------------------------------
 
@@ -496,6 +498,9 @@ fn owners_and_waiters_are_killed_all_the_time(lab: &mut Lab<'_>) -> Outcome {
         kills(lab, &mut random, KILLS)?;
         lab.reset()?;
         left -= KILLS;
+        if left % (TOLD * KILLS) < KILLS {
+            report!("progress {left} kills are left");
+        }
     }
     kills(lab, &mut random, left)
 }

@@ -1,5 +1,5 @@
 //! Processes of systems: each does what `role=` says in its description. The systems
-//! `supervision`, `starved`, `sixty` and `restarts` are made of them.
+//! `supervision`, `starved`, `sixty`, `restarts` and `vandals` are made of them.
 //!
 //! | role | what it does |
 //! |---|---|
@@ -7,6 +7,8 @@
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
 //! | `load` | calls a counter all the time, and sees that each call is counted once |
 //! | `killer` | kills the others at random, in the middle of requests ([`killer`]) |
+//! | `vandal` | sends servers and process 1 whatever comes to its mind ([`vandals`]) |
+//! | `witness` | sees that servers serve all the same |
 //! | `beater` | serves: counts its calls, gives signs of life, and hangs when it is asked for that |
 //! | `caller` | connects to a counter and leaves it, all the time |
 //! | `hog` | runs all the time |
@@ -21,6 +23,7 @@ extern crate alloc;
 mod asker;
 mod killer;
 mod servers;
+mod vandals;
 
 use user_rt::boot;
 
@@ -38,8 +41,8 @@ fn begin(_: u64) -> ! {
         Some("last") => servers::last(),
         Some("head") => asker::head(),
         Some("asker") => asker::ask(),
-        role => panic!(
-            "role={role:?}: want asker, beater, caller, counter, head, hog, killer, last, link or load"
-        ),
+        Some("vandal") => vandals::vandalise(),
+        Some("witness") => vandals::witness(),
+        role => panic!("role={role:?}: there is no such role"),
     }
 }

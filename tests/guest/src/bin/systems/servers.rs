@@ -131,7 +131,7 @@ fn make_bell() -> Notification {
 /// Waits for so many ticks.
 pub fn sleep(bell: &Notification, ticks: u64) {
     let until = user_rt::arch::now() + ticks;
-    while bell.wait_until(until).is_ok() {}
+    bell.sleep_until(until).unwrap_or_else(|refusal| panic!("waiting: {refusal}"));
 }
 
 /// Calls a counter all the time, and sees that it counts each call once. One that does not answer

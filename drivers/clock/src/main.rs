@@ -1,0 +1,165 @@
+//! The driver of a PC's clocks. Serves [`protocols::clock`] to the group in which it is exposed.
+//!
+//! ```text
+//!   main ── rtc     the time of day, in seconds: the first device of the description
+//!     └──── hpet    a counter of a known rate: the second one, if there is one
+//! ```
+//!
+//! The time of day comes in seconds, and the clock interrupts when one begins. Between two seconds
+//! the CPU's counter tells how much has passed. So the driver waits for the beginning of a second
+//! before it serves, if one begins in time: in an emulator this clock may run slower than the CPU's
+//! counter. While the driver runs, the time never goes back.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+mod hpet;
+mod rtc;
+
+use mmio::Ports;
+use protocols::clock::{self, Refusal, Server, answer};
+use user_rt::arch::{memory, now};
+use user_rt::cap::{IrqHandler, Notification};
+use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
+use user_rt::spawn::{Nursery, own};
+use user_rt::talk::{put, with_bytes};
+use user_rt::{boot, devices, info, invoke, layout, supervisor};
+
+use hpet::Hpet;
+use rtc::Rtc;
+
+user_rt::program!(begin);
+
+/// The places of the clocks among the devices of the description.
+const RTC: u16 = 0;
+const HPET: u16 = 1;
+/// Bit of the Notification: a second has begun.
+const INTERRUPTED: u64 = 1;
+const MICROS: u64 = 1_000_000;
+/// The longest time that the driver waits for the beginning of a second, in milliseconds.
+const BEGIN_MS: u64 = 1_100;
+
+/// A time of day, and the CPU's counter at that time.
+#[derive(Clone, Copy)]
+struct Known {
+    micros: u64,
+    ticks: u64,
+}
+
+struct Driver {
+    rtc: Rtc<Ports>,
+    hpet: Option<Hpet>,
+    irq: IrqHandler,
+    /// When to ask again for interrupts, while the CPU rests from them.
+    again: Option<u64>,
+    known: Option<Known>,
+    /// The last answer.
+    told: u64,
+}
+
+fn begin(_: u64) -> ! {
+    let mut driver = Driver::new();
+    info!("begins");
+    loop {
+        let patience = driver.again.map_or(Patience::Forever, Patience::Until);
+        match recv_within(patience) {
+            Ok(Event::Call(call)) => {
+                // Calls come before the deadline as long as there are some.
+                if driver.again.is_some_and(|time| time <= now()) {
+                    driver.note_second();
+                }
+                driver.serve(&call);
+            }
+            Ok(Event::Bits(_)) => driver.note_second(),
+            Err(refusal) if refusal.error == abi::Error::Timeout => driver.note_second(),
+            Err(refusal) => panic!("cannot receive: {refusal}"),
+        }
+    }
+}
+
+impl Driver {
+    /// Takes the clocks over.
+    ///
+    /// # Panics
+    /// The description gives the process no clock with ports and an interrupt, or no memory.
+    fn new() -> Driver {
+        let mut nursery = Nursery::of_program(0);
+        let slot = |nursery: &mut Nursery| nursery.take_slot().expect("a slot");
+        let (ports, first, _) = devices::ports(RTC, 0, slot(&mut nursery)).expect("the ports of a clock");
+        let irq = devices::interrupt(RTC, slot(&mut nursery)).expect("the interrupt of a clock");
+        let wakes: Notification = nursery.make(0).expect("a Notification");
+        let (_, cpu) = invoke::who_am_i().expect("the own CPU");
+        irq.bind(&own::sched_control(), cpu, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let rtc = Rtc::begin(Ports::new(ports, first));
+        let hpet = hpet(&mut nursery);
+        let mut driver = Driver { rtc, hpet, irq, again: None, known: None, told: 0 };
+        let until = now() + boot::facts().tsc_hz * BEGIN_MS / 1_000;
+        driver.note_second();
+        while driver.known.is_none() && now() < until {
+            let next = driver.again.map_or(until, |again| again.min(until));
+            // A timeout is no error.
+            _ = wakes.wait_until(next);
+            driver.note_second();
+        }
+        if driver.known.is_none() {
+            driver.note_time(now());
+        }
+        wakes.bind(&own::task()).expect("a Notification of the first task");
+        driver
+    }
+
+    /// Looks at the clock after an interrupt, and lets the next one come.
+    fn note_second(&mut self) {
+        let ticks = now();
+        self.again = self.irq.next().expect("the interrupt of a clock");
+        if self.rtc.take_change() {
+            self.note_time(ticks);
+        }
+        if let Some(hpet) = &mut self.hpet {
+            hpet.look(now);
+        }
+    }
+
+    /// Notes the time that the clock shows, if it shows one, as that of these ticks.
+    fn note_time(&mut self, ticks: u64) {
+        if let Some(seconds) = self.rtc.seconds() {
+            self.known = Some(Known { micros: seconds * MICROS, ticks });
+        }
+    }
+
+    fn serve(&mut self, call: &Received) {
+        let message: Message = with_bytes(&call.message, |bytes| {
+            clock::serve(self, call, call.message.label, bytes, |answer| put(clock::ANSWER, answer))
+        });
+        // The caller may be gone.
+        _ = reply(&message);
+    }
+}
+
+/// Finds the clock of a known rate, if the description gives the process one.
+fn hpet(nursery: &mut Nursery) -> Option<Hpet> {
+    let found = devices::memory(HPET, 0).ok()?;
+    let frame = supervisor::view(found, nursery.take_slot().ok()?).ok()?;
+    let pages = u64::from(found.range.pages);
+    let registers = memory::map_registers(&own::vspace(), &frame, pages, layout::DEVICES_VA).ok()?;
+    Hpet::begin(registers, now)
+}
+
+impl Server<Received> for Driver {
+    fn now(&mut self, _: &Received, mut answer: answer::now::Builder<'_>) -> Result<(), Refusal> {
+        let known = self.known.ok_or(Refusal::NotSet)?;
+        let passed = u128::from(now().saturating_sub(known.ticks)) * u128::from(MICROS);
+        let since = (passed / u128::from(boot::facts().tsc_hz.max(1))) as u64;
+        self.told = self.told.max(known.micros + since);
+        answer.set_micros(self.told);
+        Ok(())
+    }
+
+    fn rate(&mut self, _: &Received, mut answer: answer::rate::Builder<'_>) -> Result<(), Refusal> {
+        let hpet = self.hpet.as_mut().ok_or(Refusal::NoOther)?;
+        hpet.look(now);
+        let (hz, micros) = hpet.rate().ok_or(Refusal::NoOther)?;
+        answer.set_hz(hz);
+        answer.set_micros(micros);
+        Ok(())
+    }
+}
