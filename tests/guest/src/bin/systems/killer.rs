@@ -15,16 +15,18 @@ use user_rt::cap::{Group, Handle, Notification};
 use user_rt::console::Console;
 use user_rt::ipc::Message;
 use user_rt::names::Service;
-use user_rt::spawn::{Home, Nursery, Run, TaskSpec, task};
+use user_rt::spawn::{Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::supervisor::to_parent;
 use user_rt::talk::Line;
-use user_rt::{arch, boot, report, supervisor};
+use user_rt::{arch, boot, heap, report, supervisor};
 
 use crate::asker::supply_heap;
 use crate::servers::{Counted, SLOW, sleep, slot};
 
 /// Requests that are answered before a kill, at least.
 const ANSWERED: u32 = 20;
+/// Kills whose times fit in a page of the heap.
+const KILLS_A_PAGE: u64 = 64;
 /// Seconds after which a process that was killed is stuck.
 const PATIENCE_S: u64 = 20;
 /// The longest time between the request that is not answered and the kill, in microseconds.
@@ -83,6 +85,9 @@ pub fn kill() -> ! {
     let option = |key, default| boot::options().number(key, default).unwrap_or(default);
     let (seed, count) = (option("seed", 1), option("count", 20));
     let mut nursery = supply_heap();
+    // The times of all kills, and a copy of them while their room grows.
+    let pages = count.div_ceil(KILLS_A_PAGE) as u32;
+    heap::add(&own::vspace(), &mut nursery, pages).expect("memory for the times");
     let mut targets = [
         Target::Counter(Counted::connect("counter", slot(0)), "counter"),
         Target::Counter(Counted::connect("ledger", slot(1)), "ledger"),
