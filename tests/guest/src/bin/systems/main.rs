@@ -43,6 +43,9 @@ fn begin(_: u64) -> ! {
         Some("asker") => asker::ask(),
         Some("vandal") => vandals::vandalise(),
         Some("witness") => vandals::witness(),
-        role => panic!("role={role:?}: there is no such role"),
+        role => panic!(
+            "role={role:?}: want asker, beater, caller, counter, head, hog, killer, last, link, load, vandal or \
+             witness"
+        ),
     }
 }

@@ -3,8 +3,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::MSG_UTCB_WORDS;
 use abi::level::Level;
-use abi::{Cap, MSG_UTCB_WORDS};
 use guest_tests::verdict::{Outcome, Tally};
 use guest_tests::{expect, expect_eq};
 use oorandom::Rand32;
@@ -197,10 +197,9 @@ impl Vandal {
             5 => _ = manager::Client(to).kill(|mut asked| asked.set_name("counter")),
             6 => _ = manager::Client(to).start(|mut asked| asked.set_name("witness")),
             _ => {
-                let slot = Cap(second);
                 _ = names::Client(to).connect(|mut connect| {
                     connect.set_name("counter");
-                    connect.set_slot(slot.0);
+                    connect.set_slot(second);
                     connect.set_dead(first);
                 });
             }
