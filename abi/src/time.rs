@@ -34,9 +34,16 @@ pub const fn priority_and_period(word: u64) -> (u8, u64) {
     (word as u8, word >> PRIORITY_BITS)
 }
 
+const MICROSECONDS: u64 = 1_000_000;
+
+/// Returns how many ticks so many microseconds last; the greatest number if that is smaller.
+pub fn ticks(microseconds: u64, hz: u64) -> u64 {
+    let ticks = u128::from(microseconds) * u128::from(hz) / u128::from(MICROSECONDS);
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
 /// Microseconds that so many ticks last; 0 where the frequency is not known, which is 0 then.
 pub fn microseconds(ticks: u64, hz: u64) -> u64 {
-    const MICROSECONDS: u64 = 1_000_000;
     let part = |ticks: u64| ticks.checked_div(hz).unwrap_or(0);
     part(ticks) * MICROSECONDS + part(ticks.checked_rem(hz).unwrap_or(0) * MICROSECONDS)
 }
@@ -59,5 +66,6 @@ mod tests {
         assert_eq!((microseconds(HZ, HZ), microseconds(HZ / 2 + 2999, HZ)), (1_000_000, 500_000));
         assert_eq!(microseconds(100 * 365 * 86_400 * HZ + 3000, HZ / 2), 100 * 365 * 86_400 * 2_000_000 + 2);
         assert_eq!(microseconds(HZ, 0), 0, "the frequency is not known yet");
+        assert_eq!((ticks(1, HZ), ticks(3_000_000, HZ), ticks(u64::MAX, HZ)), (3_000, 3 * HZ, u64::MAX));
     }
 }

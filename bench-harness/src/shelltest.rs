@@ -22,11 +22,19 @@ const SCRIPT: &[(&str, &[&str])] = &[
     ("run spare", &[]),
     ("date", &[" UTC", "the CPU counts "]),
     ("kill counter", &[]),
+    ("kill pager", &[]),
+    ("kill policy", &[]),
     // It is started again meanwhile.
     ("top", &[" %  shell"]),
     (
         "processes",
-        &["spare            systems      runs       1", "counter          systems      runs       2"],
+        &[
+            "pager            pager        runs       2",
+            "hoard            systems      runs       2",
+            "policy           policy       runs       2",
+            "spare            systems      runs       1",
+            "counter          systems      runs       2",
+        ],
     ),
     ("kill nobody", &["there is no process nobody; "]),
     ("restart counter", &[]),

@@ -140,6 +140,15 @@ fn process(mut to: schema::process::Builder<'_>, process: &Process) {
     restart(to.reborrow().init_restart(), &process.restart);
     to.set_heartbeat(process.heartbeat);
     to.set_when_asked(process.when_asked);
+    let mut schedules = to.reborrow().init_schedules(process.schedules.len() as u32);
+    numbered(&process.schedules).for_each(|(place, other)| schedules.set(place, *other));
+    let mut pager = to.reborrow().init_pager();
+    pager.set_group(process.pager.map_or(NONE, |(group, _)| group));
+    if let Some((_, limits)) = process.pager {
+        pager.set_frames(limits.frames);
+        pager.set_pinned(limits.pinned);
+        pager.set_pages(limits.pages);
+    }
     if let Some(controls) = &process.controls {
         to.set_manages(true);
         let mut list = to.init_controls(controls.len() as u32);

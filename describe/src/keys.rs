@@ -89,6 +89,8 @@ pub const PROCESS: &[Key] = &[
     key("uses", "{ log = \"log\" }", "a table of names that it looks up, with the group that each means"),
     key("needs", "[\"pager\"]", "a list of processes that start before it"),
     key("controls", "[\"serial\"]", "`\"all\"`, or a list of the processes that it may start and end"),
+    key("schedules", "[\"worker\"]", "a list of the processes whose first tasks it places on CPUs"),
+    key("pager", "{ process = \"pager\", frames = 64, pages = 256 }", "who gives it pages on demand"),
     key("start", "\"asked\"", "when it starts: with the system (`boot`), or when a shell asks (`asked`)"),
     key("heartbeat", "\"1 s\"", "the longest time between two signs of life that it gives"),
     key("restart", "\"always\"", "`never`, `failure`, `always`, or a table with `when`"),
@@ -97,6 +99,13 @@ pub const PROCESS: &[Key] = &[
 pub const BUDGET: &[Key] = &[
     key("time", "\"2 ms\"", "the CPU time in each period"),
     key("period", "\"10 ms\"", "the length of a period, at least `time`"),
+];
+
+pub const PAGER: &[Key] = &[
+    key("process", "\"pager\"", "the process that is its pager"),
+    key("frames", "64", "how many pages it may have in memory at a time, from 4"),
+    key("pinned", "8", "how many of these may stay in memory for good, at most 4 less than `frames`"),
+    key("pages", "256", "how many pages all its regions may have, at least 1"),
 ];
 
 pub const RESTART: &[Key] = &[
@@ -128,6 +137,7 @@ pub const SECTIONS: &[(&str, &[Key])] = &[
     ("devices.NAME.interrupt", INTERRUPT),
     ("processes.NAME", PROCESS),
     ("processes.NAME.budget", BUDGET),
+    ("processes.NAME.pager", PAGER),
     ("processes.NAME.restart", RESTART),
     ("groups.NAME", GROUP),
     ("groups.NAME.members.PROCESS", MEMBER),

@@ -1,6 +1,8 @@
 //! Resolves a description without mistakes: places for names, values for defaults.
 
-use crate::check::Needs;
+use abi::Rights;
+
+use crate::check::{Needs, pager_clients, pagers};
 use crate::read::{NO_LABEL, process, time};
 use crate::system::{
     Cpus, Device, Found, Group, Interrupt, Label, Member, Place, Process, Rule, System, Untyped,
@@ -20,7 +22,7 @@ pub fn resolve(name: &str, written: &Written, needs: &Needs) -> System {
         labels: written.labels.iter().filter_map(label).collect(),
         rules: written.rules.iter().filter_map(|rule| places.rule(rule)).collect(),
         devices: written.devices.iter().map(device).collect(),
-        groups: written.groups.iter().map(|group| places.group(group)).collect(),
+        groups: places.groups(),
         processes: processes.collect(),
     }
 }
@@ -108,13 +110,43 @@ impl Places<'_> {
         }
     }
 
+    /// Returns all groups: those of the file, and behind them one for each pager and its clients.
+    fn groups(&self) -> Vec<Group> {
+        let written = self.written.groups.iter().map(|group| self.group(group));
+        let rights = (Rights::SEND | Rights::STRING).0;
+        let clients = |pager: &str| {
+            let clients = pager_clients(self.written, pager);
+            let member = |(custom, client): (u16, &written::Process)| Member {
+                process: self.of_process(&client.name.value),
+                rights,
+                custom,
+            };
+            clients.map(member).collect()
+        };
+        let paging = pagers(self.written).into_iter().map(|pager| Group {
+            // A group of the file cannot have this name.
+            name: format!("{pager}'s clients"),
+            about: format!("gets pages of {pager}"),
+            exposes: vec![self.of_process(pager)],
+            members: clients(pager),
+        });
+        written.chain(paging).collect()
+    }
+
+    /// Returns the place of the group of a pager and its clients.
+    fn of_pager(&self, pager: &str) -> Place {
+        let place = pagers(self.written).iter().position(|name| *name == pager);
+        (self.written.groups.len() + place.expect("a pager that has a client")) as Place
+    }
+
     /// Returns the groups in which a process is exposed.
     fn serves(&self, name: &str) -> Vec<(Place, u16)> {
         let exposures = self.written.groups.iter().zip(0..).flat_map(|(group, place)| {
             let servers = group.exposes.iter().zip(0..);
             servers.filter(|(server, _)| server.value == name).map(move |(_, index)| (place, index))
         });
-        exposures.collect()
+        let pages = pagers(self.written).contains(&name).then(|| (self.of_pager(name), 0));
+        exposures.chain(pages).collect()
     }
 
     fn controlled(&self, controls: &Controls) -> Vec<Place> {
@@ -164,6 +196,8 @@ impl Places<'_> {
             heartbeat: process.heartbeat.unwrap_or(0),
             when_asked: process.asked.is_some(),
             controls: process.controls.as_ref().map(|controls| self.controlled(controls)),
+            schedules: process.schedules.iter().map(|name| self.of_process(&name.value)).collect(),
+            pager: process.pager.as_ref().map(|paged| (self.of_pager(&paged.by.value), paged.limits)),
             name,
         }
     }

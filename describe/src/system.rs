@@ -165,4 +165,18 @@ pub struct Process {
     pub when_asked: bool,
     /// The processes that it may start and end. `None`: it may not even look at processes.
     pub controls: Option<Vec<Place>>,
+    /// The processes whose first tasks it places on CPUs.
+    pub schedules: Vec<Place>,
+    /// The group of its pager, in which its custom bits are its number, and what it may have.
+    pub pager: Option<(Place, Pages)>,
+}
+
+/// What a pager gives a process at a time, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pages {
+    pub frames: u32,
+    /// Frames that stay in memory, among these.
+    pub pinned: u32,
+    /// Pages of all its regions, in memory or not.
+    pub pages: u32,
 }

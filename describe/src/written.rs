@@ -3,7 +3,7 @@
 //! A value that could not be read is `None` or its default, and has been reported.
 
 use crate::problem::Span;
-use crate::system::{Budget, Cpus, Interrupt, Memory, Restart, Untyped};
+use crate::system::{Budget, Cpus, Interrupt, Memory, Pages, Restart, Untyped};
 use crate::values::At;
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -84,6 +84,15 @@ pub struct Process {
     pub heartbeat: Option<u64>,
     /// Where the file says that it starts when a shell asks, and not with the system.
     pub asked: Option<At<()>>,
+    pub schedules: Vec<At<String>>,
+    pub pager: Option<Paged>,
+}
+
+/// The pager of a process, and how many pages it gives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Paged {
+    pub by: At<String>,
+    pub limits: Pages,
 }
 
 /// The processes that a process may start and end.

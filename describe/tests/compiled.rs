@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use describe::system::{
-    Budget, Cpus, Device, Found, Group, Interrupt, Label, Member, Memory, Process, Restart, Rule, System,
-    Untyped,
+    Budget, Cpus, Device, Found, Group, Interrupt, Label, Member, Memory, Pages, Process, Restart, Rule,
+    System, Untyped,
 };
 use protocols::system::{self as schema, MEMORY_REST, NONE, text};
 
@@ -133,7 +133,14 @@ fn process(of: schema::process::Reader<'_>) -> Result<Process> {
             true => Some(of.get_controls()?.iter().collect()),
             false => None,
         },
+        schedules: of.get_schedules()?.iter().collect(),
+        pager: pager(of.get_pager()),
     })
+}
+
+fn pager(of: schema::process::pager::Reader<'_>) -> Option<(u16, Pages)> {
+    let limits = Pages { frames: of.get_frames(), pinned: of.get_pinned(), pages: of.get_pages() };
+    (of.get_group() != schema::NONE).then_some((of.get_group(), limits))
 }
 
 /// Reads a system of the tests' data.
@@ -178,6 +185,14 @@ fn every_key_reaches_process_1() {
     let rights = (abi::Rights::SEND | abi::Rights::NOTIFY).0;
     let member = Member { process: 2, rights, custom: 0xffff };
     assert!(system.groups[0].members.contains(&member), "{:?}", system.groups[0]);
+    assert_eq!((driver.schedules.as_slice(), log.schedules.as_slice()), (&[0][..], &[][..]));
+    let limits = Pages { frames: 64, pinned: 8, pages: 256 };
+    assert_eq!((driver.pager, pager.pager), (Some((2, limits)), None));
+    let paging = &system.groups[2];
+    let rights = (abi::Rights::SEND | abi::Rights::STRING).0;
+    assert_eq!((paging.name.as_str(), paging.exposes.as_slice()), ("pager's clients", &[1][..]));
+    assert_eq!(paging.members, [Member { process: 2, rights, custom: 1 }]);
+    assert_eq!(pager.serves, [(2, 0)]);
     assert_eq!(system.rules, [Rule { subjects: 2, objects: 1, may: abi::audit::may::GRANT }]);
 }
 

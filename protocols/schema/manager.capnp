@@ -116,4 +116,6 @@ enum Refusal {
   # The process runs, or is about to.
   once @6;
   # The process can be started only once: it has the verdict, or the rest of the memory.
+  noPager @7;
+  # Its pager has ended.
 }

@@ -159,6 +159,19 @@ struct Process {
   # The longest time between two signs of life, in microseconds; 0: it gives none.
   whenAsked @32 :Bool;
   # It is started when a shell asks, and not with the system.
+  schedules @33 :List(UInt16);
+  # The processes whose first tasks it places on CPUs.
+  pager :group {
+    # Who gives it pages on demand.
+    group @34 :UInt16 = 65535;
+    # The group of a pager and its clients, in which the process's custom bits are its number as a client; or `none`.
+    frames @35 :UInt32;
+    # What it may have at a time, in pages.
+    pinned @36 :UInt32;
+    # Frames that stay in memory, among these.
+    pages @37 :UInt32;
+    # Pages of all its regions, in memory or not.
+  }
 }
 
 struct Use {

@@ -41,8 +41,8 @@ macro_rules! generated {
 }
 
 generated! {
-    clock_capnp console_capnp devices_capnp echo_capnp log_capnp manager_capnp names_capnp oom_capnp
-    pager_capnp power_capnp store_capnp supervisor_capnp system_capnp
+    clients_capnp clock_capnp console_capnp devices_capnp echo_capnp log_capnp manager_capnp names_capnp oom_capnp
+    pager_capnp power_capnp store_capnp supervisor_capnp system_capnp tasks_capnp
 }
 
 #[allow(clippy::all)]

@@ -2,6 +2,7 @@
 
 use protocols::system::{DEVICES_MAX, GROUPS_MAX, PROCESSES_MAX, USES_MAX};
 
+use super::pagers;
 use crate::problem::{Problem, Problems, Span};
 use crate::written::Written;
 
@@ -10,6 +11,10 @@ pub fn check(written: &Written, problems: &mut Problems) {
     let spans = written.processes.iter().map(|process| process.name.span.clone());
     at_most(PROCESSES_MAX, "a system", "processes", spans, problems);
     let spans = written.groups.iter().map(|group| group.name.span.clone());
+    // Each pager has a group with its clients.
+    let pagers = pagers(written);
+    let of_pager = |name: &&str| written.processes.iter().find(|process| process.name.value == **name);
+    let spans = spans.chain(pagers.iter().filter_map(of_pager).map(|pager| pager.name.span.clone()));
     at_most(GROUPS_MAX, "a system", "groups", spans, problems);
     let spans = written.devices.iter().map(|device| device.name.span.clone());
     at_most(DEVICES_MAX, "a system", "devices", spans, problems);

@@ -7,6 +7,7 @@ mod labels;
 mod limits;
 mod names;
 mod order;
+mod pages;
 mod processes;
 mod time;
 
@@ -14,6 +15,7 @@ use crate::problem::Problems;
 use crate::written::Written;
 
 pub use order::Needs;
+pub use pages::{pager_clients, pagers};
 pub use time::first_cpu;
 
 /// What the checks know besides the description.
@@ -34,6 +36,7 @@ pub fn check(written: &Written, known: Known<'_>, problems: &mut Problems) -> Op
     devices::check(written, problems);
     groups::check(written, problems);
     processes::check(written, known, problems);
+    pages::check(written, problems);
     time::check(written, problems);
     order::order(written, problems)
 }

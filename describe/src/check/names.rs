@@ -94,6 +94,8 @@ fn references(written: &Written, problems: &mut Problems) {
         if let Some(Controls::These(names)) = &process.controls {
             names.iter().for_each(|name| processes.demand(name, problems));
         }
+        process.schedules.iter().for_each(|name| processes.demand(name, problems));
+        process.pager.iter().for_each(|paged| processes.demand(&paged.by, problems));
         process.uses.iter().for_each(|used| demand_group(&used.group, &groups, &processes, problems));
         process.devices.iter().for_each(|name| devices.demand(name, problems));
         let label = process.label.iter().filter(|label| label.value != NO_LABEL);

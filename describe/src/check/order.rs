@@ -58,6 +58,11 @@ fn needs_of(written: &Written, node: Node) -> Vec<Need> {
         let reason = format!("`{own}` needs `{}`", name.value);
         needs.extend(find(&name.value).map(|other| Need { other, span: name.span.clone(), reason }));
     }
+    if let Some(paged) = &process.pager {
+        let (pager, span) = (&paged.by.value, paged.by.span.clone());
+        let reason = format!("`{own}` gets pages of `{pager}`");
+        needs.extend(find(pager).filter(|other| *other != node).map(|other| Need { other, span, reason }));
+    }
     for used in &process.uses {
         let group = written.groups.iter().find(|group| group.name.value == used.group.value);
         for server in group.iter().flat_map(|group| &group.exposes).filter(|server| server.value != *own) {

@@ -159,7 +159,10 @@ fn check_asked(written: &Written, problems: &mut Problems) {
             problems.push(Problem::new(asked.span.clone(), title, "never", fix));
         }
         for other in others().filter(|other| other.asked.is_none()) {
-            let Some(need) = other.needs.iter().find(|need| need.value == *name) else { continue };
+            let pager = other.pager.iter().map(|paged| &paged.by);
+            let Some(need) = other.needs.iter().chain(pager).find(|need| need.value == *name) else {
+                continue;
+            };
             let title = format!("process `{}` needs `{name}`, which starts when asked", other.name.value);
             let fix = format!("remove it from `needs`, or remove `start` of `{name}`");
             let problem = Problem::new(need.span.clone(), title, "starts later, or never", fix);

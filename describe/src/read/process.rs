@@ -1,16 +1,17 @@
 //! Reads processes.
 
 use abi::{INIT_CNODE_SLOTS, MachineRights, PAGE_SIZE, Rights, machine_rights};
+use protocols::clients::FRAMES_MIN;
 use protocols::system::{SLOTS_MAX, SLOTS_MIN, STACK_PAGES_MAX, TASKS_MAX};
 
 use super::groups::rights_among;
 use super::time;
 use crate::keys;
 use crate::problem::Problems;
-use crate::system::Untyped;
+use crate::system::{Pages, Untyped};
 use crate::units::{size_text, time_text};
 use crate::values::{At, Entry, Fields};
-use crate::written::{Controls, Process, Time, Use};
+use crate::written::{Controls, Paged, Process, Time, Use};
 
 /// Defaults, in the terms of [`crate::system::Process`].
 pub const TASKS: u32 = 16;
@@ -71,6 +72,8 @@ fn process(name: At<String>, entry: &Entry<'_>, problems: &mut Problems) -> Proc
         controls: fields.get("controls").map(|entry| controls(&entry, problems)),
         heartbeat: fields.get("heartbeat").and_then(|entry| heartbeat(&entry, problems)),
         asked: fields.get("start").and_then(|entry| asked(&entry, problems)),
+        schedules: fields.get("schedules").map(|entry| entry.texts(problems)).unwrap_or_default(),
+        pager: fields.get("pager").and_then(|entry| pager(&owner, &entry, problems)),
     }
 }
 
@@ -97,6 +100,8 @@ fn nothing(name: At<String>) -> Process {
         controls: None,
         heartbeat: None,
         asked: None,
+        schedules: Vec::new(),
+        pager: None,
     }
 }
 
@@ -155,6 +160,30 @@ fn heartbeat(entry: &Entry<'_>, problems: &mut Problems) -> Option<u64> {
         return None;
     }
     Some(time)
+}
+
+/// Reads who gives a process pages on demand.
+fn pager(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<Paged> {
+    let fields = entry.table(format!("`pager` of {owner}"), keys::PAGER, problems)?;
+    let by = fields.need("process", problems).and_then(|entry| entry.text(problems));
+    let (frames, pages) = (fields.need("frames", problems), fields.need("pages", problems));
+    let mut number = |entry: Option<Entry<'_>>, range| {
+        entry.and_then(|entry| entry.number(range, problems)).map(|number| number.value as u32)
+    };
+    let all = u64::from(u32::MAX);
+    let pinned = number(fields.get("pinned"), 0..=all).unwrap_or(0);
+    let asked = frames.clone();
+    let frames = number(frames, FRAMES_MIN.into()..=all);
+    let pages = number(pages, 1..=all);
+    let limits = Pages { frames: frames?, pinned, pages: pages? };
+    if limits.frames - FRAMES_MIN < pinned {
+        let title = format!("`frames` cannot be {} if {pinned} may be pinned", limits.frames);
+        let least = u64::from(FRAMES_MIN) + u64::from(pinned);
+        let fix = format!("write at least {least}: one instruction may need {FRAMES_MIN} besides");
+        asked?.wrong(title, "too few", fix, problems);
+        return None;
+    }
+    Some(Paged { by: by?, limits })
 }
 
 /// Reads when a process starts. Returns where the file says that it is when a shell asks.

@@ -18,11 +18,12 @@ mod rtc;
 use mmio::Ports;
 use protocols::clock::{self, Refusal, Server, answer};
 use user_rt::arch::{memory, now};
-use user_rt::cap::{IrqHandler, Notification};
-use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
+use user_rt::cap::Notification;
+use user_rt::devices::{self, Interrupt};
+use user_rt::ipc::{Message, Received, reply};
 use user_rt::spawn::{Nursery, own};
 use user_rt::talk::{put, with_bytes};
-use user_rt::{boot, devices, info, invoke, layout, supervisor};
+use user_rt::{boot, info, layout, supervisor};
 
 use hpet::Hpet;
 use rtc::Rtc;
@@ -35,8 +36,8 @@ const HPET: u16 = 1;
 /// Bit of the Notification: a second has begun.
 const INTERRUPTED: u64 = 1;
 const MICROS: u64 = 1_000_000;
-/// The longest time that the driver waits for the beginning of a second, in milliseconds.
-const BEGIN_MS: u64 = 1_100;
+/// The longest time that the driver waits for the beginning of a second, in microseconds.
+const BEGIN: u64 = 1_100_000;
 
 /// A time of day, and the CPU's counter at that time.
 #[derive(Clone, Copy)]
@@ -48,9 +49,7 @@ struct Known {
 struct Driver {
     rtc: Rtc<Ports>,
     hpet: Option<Hpet>,
-    irq: IrqHandler,
-    /// When to ask again for interrupts, while the CPU rests from them.
-    again: Option<u64>,
+    interrupt: Interrupt,
     known: Option<Known>,
     /// The last answer.
     told: u64,
@@ -60,18 +59,12 @@ fn begin(_: u64) -> ! {
     let mut driver = Driver::new();
     info!("begins");
     loop {
-        let patience = driver.again.map_or(Patience::Forever, Patience::Until);
-        match recv_within(patience) {
-            Ok(Event::Call(call)) => {
-                // Calls come before the deadline as long as there are some.
-                if driver.again.is_some_and(|time| time <= now()) {
-                    driver.note_second();
-                }
-                driver.serve(&call);
-            }
-            Ok(Event::Bits(_)) => driver.note_second(),
-            Err(refusal) if refusal.error == abi::Error::Timeout => driver.note_second(),
-            Err(refusal) => panic!("cannot receive: {refusal}"),
+        let turn = driver.interrupt.turn().expect("calls and interrupts");
+        if turn.looks {
+            driver.note_second();
+        }
+        if let Some(call) = turn.call {
+            driver.serve(&call);
         }
     }
 }
@@ -87,17 +80,16 @@ impl Driver {
         let (ports, first, _) = devices::ports(RTC, 0, slot(&mut nursery)).expect("the ports of a clock");
         let irq = devices::interrupt(RTC, slot(&mut nursery)).expect("the interrupt of a clock");
         let wakes: Notification = nursery.make(0).expect("a Notification");
-        let (_, cpu) = invoke::who_am_i().expect("the own CPU");
-        irq.bind(&own::sched_control(), cpu, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let interrupt = Interrupt::new(irq, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
         let rtc = Rtc::begin(Ports::new(ports, first));
         let hpet = hpet(&mut nursery);
-        let mut driver = Driver { rtc, hpet, irq, again: None, known: None, told: 0 };
-        let until = now() + boot::facts().tsc_hz * BEGIN_MS / 1_000;
-        driver.note_second();
+        let mut driver = Driver { rtc, hpet, interrupt, known: None, told: 0 };
+        let until = now() + boot::ticks(BEGIN);
         while driver.known.is_none() && now() < until {
-            let next = driver.again.map_or(until, |again| again.min(until));
+            let next = driver.interrupt.again().map_or(until, |again| again.min(until));
             // A timeout is no error.
             _ = wakes.wait_until(next);
+            driver.interrupt.rearm().expect("the interrupt of a clock");
             driver.note_second();
         }
         if driver.known.is_none() {
@@ -107,10 +99,9 @@ impl Driver {
         driver
     }
 
-    /// Looks at the clock after an interrupt, and lets the next one come.
+    /// Looks at the clock after an interrupt.
     fn note_second(&mut self) {
         let ticks = now();
-        self.again = self.irq.next().expect("the interrupt of a clock");
         if self.rtc.take_change() {
             self.note_time(ticks);
         }
@@ -147,8 +138,7 @@ fn hpet(nursery: &mut Nursery) -> Option<Hpet> {
 impl Server<Received> for Driver {
     fn now(&mut self, _: &Received, mut answer: answer::now::Builder<'_>) -> Result<(), Refusal> {
         let known = self.known.ok_or(Refusal::NotSet)?;
-        let passed = u128::from(now().saturating_sub(known.ticks)) * u128::from(MICROS);
-        let since = (passed / u128::from(boot::facts().tsc_hz.max(1))) as u64;
+        let since = boot::micros(now().saturating_sub(known.ticks));
         self.told = self.told.max(known.micros + since);
         answer.set_micros(self.told);
         Ok(())

@@ -17,11 +17,12 @@ mod line;
 
 use mmio::Ports;
 use protocols::console::{self, BYTES_MAX, Refusal, Server, answer, request};
-use user_rt::cap::{IrqHandler, Notification};
-use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
+use user_rt::cap::Notification;
+use user_rt::devices::{self, Interrupt};
+use user_rt::info;
+use user_rt::ipc::{Message, Received, reply};
 use user_rt::spawn::{Nursery, own};
 use user_rt::talk::{put, with_bytes};
-use user_rt::{devices, info, invoke};
 
 use clients::Clients;
 use line::Line;
@@ -35,9 +36,7 @@ const INTERRUPTED: u64 = 1;
 
 struct Driver {
     line: Line<Ports>,
-    irq: IrqHandler,
-    /// When to ask again for interrupts, while the CPU rests from them.
-    again: Option<u64>,
+    interrupt: Interrupt,
     clients: Clients,
     /// Whether the call that is served waits for its answer.
     waits: bool,
@@ -47,18 +46,9 @@ fn begin(_: u64) -> ! {
     let mut driver = Driver::new();
     info!("begins");
     loop {
-        let patience = driver.again.map_or(Patience::Forever, Patience::Until);
-        match recv_within(patience) {
-            Ok(Event::Call(call)) => {
-                // Calls come before the deadline as long as there are some.
-                if driver.again.is_some_and(|time| time <= user_rt::arch::now()) {
-                    driver.await_interrupt();
-                }
-                driver.serve(&call);
-            }
-            Ok(Event::Bits(_)) => driver.await_interrupt(),
-            Err(refusal) if refusal.error == abi::Error::Timeout => driver.await_interrupt(),
-            Err(refusal) => panic!("cannot receive: {refusal}"),
+        let turn = driver.interrupt.turn().expect("calls and interrupts");
+        if let Some(call) = turn.call {
+            driver.serve(&call);
         }
         driver.work();
     }
@@ -77,19 +67,10 @@ impl Driver {
         let irq = devices::interrupt(DEVICE, slot(&mut nursery)).expect("the interrupt of a serial line");
         let wakes: Notification = nursery.make(0).expect("a Notification");
         wakes.bind(&own::task()).expect("a Notification of the first task");
-        let (_, cpu) = invoke::who_am_i().expect("the own CPU");
-        irq.bind(&own::sched_control(), cpu, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let interrupt = Interrupt::new(irq, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
         let line = Line::new(Ports::new(ports, first)).expect("a serial line at the ports");
         let clients = Clients::new(&mut nursery).expect("Reply objects");
-        let mut driver = Driver { line, irq, again: None, clients, waits: false };
-        driver.await_interrupt();
-        driver.work();
-        driver
-    }
-
-    /// Lets the next interrupt come, before the device is looked at.
-    fn await_interrupt(&mut self) {
-        self.again = self.irq.next().expect("the interrupt of a serial line");
+        Driver { line, interrupt, clients, waits: false }
     }
 
     /// Serves the device, and the calls that wait, until neither can go on.
@@ -98,7 +79,9 @@ impl Driver {
             let is_busy = self.line.work();
             if !self.clients.settle(&mut self.line) {
                 // One that keeps wanting something is looked at when it interrupts, or soon.
-                self.again = self.again.or(is_busy.then(user_rt::arch::now));
+                if is_busy {
+                    self.interrupt.soon();
+                }
                 return;
             }
         }

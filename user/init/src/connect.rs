@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         each.max().unwrap_or(Servers::Run)
     }
 
-    fn exposes(&self, group: usize) -> capnp::Result<primitive_list::Reader<'a, u16>> {
+    pub fn exposes(&self, group: usize) -> capnp::Result<primitive_list::Reader<'a, u16>> {
         self.system.get_groups()?.get(group as u32).get_exposes()
     }
 
@@ -78,7 +78,7 @@ impl<'a> World<'a> {
     }
 
     /// Returns what a description says of a process's membership.
-    fn member_of(&self, number: usize, group: usize) -> Option<member::Reader<'_>> {
+    pub fn member_of(&self, number: usize, group: usize) -> Option<member::Reader<'_>> {
         let members = self.system.get_groups().ok()?.get(group as u32).get_members().ok()?;
         members.iter().find(|member| usize::from(member.get_process()) == number)
     }

@@ -18,7 +18,7 @@ use user_rt::{boot, info, report};
 
 use crate::line;
 use crate::places::{self, NOTES, State};
-use crate::world::{World, now, ticks};
+use crate::world::{World, now};
 
 /// Why a process cannot be started.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub enum LaunchError {
     NoProgram,
     Image(ImageError),
     NoMemory,
+    /// Its pager does not run.
+    NoPager,
     /// Its command line is too long.
     Line,
     Spawn(SpawnError),
@@ -43,6 +45,7 @@ impl fmt::Display for LaunchError {
             LaunchError::NoProgram => f.write_str("the boot archive does not have its program"),
             LaunchError::Image(error) => error.fmt(f),
             LaunchError::NoMemory => f.write_str("the machine has too little memory for a program"),
+            LaunchError::NoPager => f.write_str("its pager does not run"),
             LaunchError::Line => f.write_str("its command line and the machine's are too long together"),
             LaunchError::Spawn(error) => error.fmt(f),
             LaunchError::Step(step, refusal) => write!(f, "{step}: {refusal}"),
@@ -75,6 +78,7 @@ impl World<'_> {
             Ok((child, first)) => {
                 place.state = State::Runs(child, first);
                 place.heard = now();
+                self.tell_policies(number);
                 Ok(())
             }
             Err(error) => {
@@ -116,6 +120,7 @@ impl World<'_> {
         if let Some((memory, _)) = share {
             at("giving it memory", transfer(memory, child.cnode.slot(slot::UNTYPED)))?;
         }
+        self.give_pager(number, &child)?;
         let first = self.begin(number, &child, &control)?;
         Ok((child, first))
     }
@@ -200,8 +205,8 @@ fn room_of(is: process::Reader<'_>) -> u32 {
 fn settings(is: process::Reader<'_>) -> Settings {
     Settings {
         priority: is.get_priority(),
-        slice: ticks(is.get_slice()).max(1),
-        budget: ticks(is.get_budget()),
-        period: ticks(is.get_period()),
+        slice: boot::ticks(is.get_slice()).max(1),
+        budget: boot::ticks(is.get_budget()),
+        period: boot::ticks(is.get_period()),
     }
 }

@@ -7,6 +7,7 @@
 //!   main ── supervise ── connect        calls of the processes, and their ends: by name,
 //!      │       │    ├─ devices ── pci   of drivers; the devices on the bus
 //!      │       │    ├─ manage           of a shell
+//!      │       │    ├─ charges          of pagers and scheduling policies
 //!      │       │    └─ front, pace      the task that receives calls; how many are served
 //!      │     world ── launch ── line    the state of the system; the start of a process
 //!      │       └─ places, restarts, memory
@@ -21,6 +22,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
+mod charges;
 mod check;
 mod connect;
 mod devices;

@@ -8,10 +8,11 @@ use protocols::system::{MEMORY_REST, text};
 use user_rt::ipc::Received;
 use user_rt::{boot, report};
 
+use crate::charges::Pager;
 use crate::places::{self, State};
 use crate::restarts::Restarts;
 use crate::supervise::Parent;
-use crate::world::{World, micros, now};
+use crate::world::{World, now};
 
 /// Servers of a group in one answer, at most, and twice its members.
 const LISTED_MAX: u32 = 180;
@@ -61,6 +62,11 @@ impl Parent<'_, '_> {
         }
     }
 
+    /// Refuses to start a process whose pager has ended for good.
+    fn has_pager(&self, number: usize) -> Done {
+        if self.world.pager(number) == Pager::Ended { Err(Refusal::NoPager) } else { Ok(()) }
+    }
+
     /// Says that a process ends another one, and forgets the call if that is the caller itself.
     fn ends(&mut self, manager: usize, other: usize) {
         report!("died program={}: {} has ended it", self.name(other), self.name(manager));
@@ -93,7 +99,7 @@ impl Server<Received> for Parent<'_, '_> {
         let state = match &place.state {
             State::Runs(_, first) => {
                 to.set_task(first.id.raw());
-                to.set_used(first.sched.info().map_or(0, |info| micros(info.used)));
+                to.set_used(first.sched.info().map_or(0, |info| boot::micros(info.used)));
                 Shown::Runs
             }
             State::Waits(_) => Shown::Waits,
@@ -174,6 +180,7 @@ impl Server<Received> for Parent<'_, '_> {
         if place.starts > 0 && !self.world.can_begin_again(other) {
             return Err(Refusal::Once);
         }
+        self.has_pager(other)?;
         self.world.restart(other);
         Ok(())
     }
@@ -183,6 +190,7 @@ impl Server<Received> for Parent<'_, '_> {
         if !self.world.can_begin_again(other) {
             return Err(Refusal::Once);
         }
+        self.has_pager(other)?;
         if self.world.places[other].child().is_some() {
             self.ends(manager, other);
         }

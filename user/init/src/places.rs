@@ -4,6 +4,7 @@ use abi::PAGE_SIZE;
 use protocols::system::{MEMORY_REST, process, text};
 use user_rt::arch::memory;
 use user_rt::archive::Program;
+use user_rt::cap::Notification;
 use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::TASK_STRIDE;
@@ -18,6 +19,8 @@ pub const SLOTS: u32 = 64;
 const CLEAR_TRIES: u32 = 20;
 /// Page tables of a process that maps nothing of its own: those of the [layout](user_rt::layout).
 const TABLES_LEAST: u64 = 24;
+/// Page tables of a process with a pager, besides those that its regions fill.
+const PAGED_TABLES: u64 = 6;
 /// Page tables of the process that gets the rest of the memory.
 const TABLES_OF_REST: u32 = 128;
 /// Bytes of a page table: the table itself, and what the kernel notes of each entry.
@@ -61,6 +64,8 @@ pub struct Place<'a> {
     /// When it gave its last sign of life, in microseconds, or began.
     pub heard: u64,
     pub waiting: Option<Waiting>,
+    /// The Notification that tells a scheduling policy of changes, once it has asked for it.
+    pub bell: Option<Notification>,
     /// Its place in the description's list.
     pub number: u8,
     /// How often it has been started.
@@ -152,7 +157,10 @@ pub fn tables(is: process::Reader<'_>) -> u32 {
     let per_table = PAGE_SIZE * 512;
     let tasks = (u64::from(is.get_tasks()) * TASK_STRIDE).div_ceil(per_table);
     let memory = memory_log2(is).map_or(0, |log2| (2u64 << log2).div_ceil(per_table));
-    (TABLES_LEAST + tasks + memory).min(4096) as u32
+    let pages = u64::from(is.get_pager().get_pages());
+    // Its regions begin at one address; a small one has a page table of its own.
+    let paged = if pages == 0 { 0 } else { PAGED_TABLES + pages.div_ceil(512) };
+    (TABLES_LEAST + tasks + memory + paged).min(4096) as u32
 }
 
 /// Returns the size of the Untyped that holds a process and its memory, as a logarithm.

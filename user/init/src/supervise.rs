@@ -5,15 +5,15 @@
 
 use abi::Error;
 use protocols::supervisor::{self as protocol, Refusal, Server, request};
-use protocols::{devices, manager, names};
+use protocols::{clients, devices, manager, names, tasks};
 use user_rt::ipc::{Message, Received};
 use user_rt::supervisor::{lend, take_back};
 use user_rt::talk::put;
-use user_rt::{info, report};
+use user_rt::{boot, info, report};
 
 use crate::connect::Connection;
 use crate::front::{Asked, CALLED, Saved};
-use crate::world::{Silent, World, now, ticks};
+use crate::world::{Silent, World, now};
 
 impl World<'_> {
     /// Starts all processes, in the order of the description, and serves them. Returns whether the
@@ -55,7 +55,7 @@ impl World<'_> {
             };
             let bell = self.front.bell();
             let until = [next, pause, sign].into_iter().flatten().min();
-            match until.map_or_else(|| bell.wait(), |time| bell.wait_until(ticks(time))) {
+            match until.map_or_else(|| bell.wait(), |time| bell.wait_until(boot::ticks(time))) {
                 Ok(bits) if bits & !CALLED != 0 => self.find_ended(),
                 Ok(_) => {}
                 Err(refusal) if refusal.error == Error::Timeout => {}
@@ -96,7 +96,8 @@ impl<'a> Parent<'_, 'a> {
     fn answer(&mut self, asked: &Asked) -> Message {
         let call = &asked.call;
         let label = call.message.label;
-        let known = [protocol::LABEL, names::LABEL, devices::LABEL, manager::LABEL];
+        let known =
+            [protocol::LABEL, names::LABEL, devices::LABEL, manager::LABEL, clients::LABEL, tasks::LABEL];
         if let Some(number) = self.caller
             && !known.contains(&label)
         {
@@ -107,6 +108,8 @@ impl<'a> Parent<'_, 'a> {
             names::LABEL => names::serve(self, call, label, bytes, |answer| put(names::ANSWER, answer)),
             devices::LABEL => devices::serve(self, call, label, bytes, |answer| put(devices::ANSWER, answer)),
             manager::LABEL => manager::serve(self, call, label, bytes, |answer| put(manager::ANSWER, answer)),
+            clients::LABEL => clients::serve(self, call, label, bytes, |answer| put(clients::ANSWER, answer)),
+            tasks::LABEL => tasks::serve(self, call, label, bytes, |answer| put(tasks::ANSWER, answer)),
             _ => protocol::serve(self, call, label, bytes, |answer| put(protocol::ANSWER, answer)),
         })
     }

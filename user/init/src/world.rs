@@ -15,6 +15,7 @@ use user_rt::supervisor::PARENT;
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, report, warn};
 
+use crate::charges::Pager;
 use crate::devices::{self, Found};
 use crate::front::Front;
 use crate::launch::{LaunchError, at};
@@ -135,6 +136,7 @@ impl<'a> World<'a> {
                 restarts,
                 heard: 0,
                 waiting: None,
+                bell: None,
                 number: self.places.len() as u8,
                 starts: 0,
                 is_clear: true,
@@ -204,12 +206,15 @@ impl<'a> World<'a> {
         let State::Runs(child, _) = core::mem::replace(&mut place.state, State::Ended) else { return };
         // An error says that it is dead already.
         _ = child.process.kill();
+        place.bell = None;
         if let Some(waiting) = place.waiting.take() {
             self.front.forget(waiting.saved);
         }
         self.take_views(number);
         self.disconnect_clients(number);
         self.places[number].clear();
+        self.end_clients(number);
+        self.tell_policies(number);
     }
 
     /// Takes back the views of device memory that a process had: no device works for it any more.
@@ -253,7 +258,12 @@ impl<'a> World<'a> {
                 continue;
             }
             if matches!(place.state, State::Waits(time) if time <= now) {
-                self.start_again(number);
+                match self.pager(number) {
+                    Pager::Runs => self.start_again(number),
+                    // Its pager is before it in the list, and has said when to come again.
+                    Pager::Waits => continue,
+                    Pager::Ended => self.give_up(number),
+                }
             }
             if let State::Waits(time) = self.places[number].state {
                 note(time);
@@ -273,6 +283,13 @@ impl<'a> World<'a> {
         report!("died program={}: it gives no sign of life", self.places[number].name());
         self.end(number, true);
         Silent::Ended
+    }
+
+    /// Starts a process no more, since its pager has ended for good.
+    fn give_up(&mut self, number: usize) {
+        report!("note init: {} stays ended: it has no pager", self.places[number].name());
+        self.places[number].state = State::Ended;
+        self.answer_waiting();
     }
 
     fn start_again(&mut self, number: usize) {
@@ -303,17 +320,7 @@ impl<'a> World<'a> {
 
 /// Returns the time in microseconds.
 pub fn now() -> u64 {
-    micros(user_rt::arch::now())
-}
-
-/// Returns TSC ticks in microseconds.
-pub fn micros(ticks: u64) -> u64 {
-    (u128::from(ticks) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1))) as u64
-}
-
-/// Returns a time in microseconds as TSC ticks.
-pub fn ticks(time: u64) -> u64 {
-    u64::try_from(u128::from(time) * u128::from(boot::facts().tsc_hz) / 1_000_000).unwrap_or(u64::MAX)
+    boot::micros(user_rt::arch::now())
 }
 
 /// Makes the group in which all processes call process 1, which learns of their ends by it.

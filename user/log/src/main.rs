@@ -81,8 +81,8 @@ impl Log {
         let mut text: Vec<u8> = words.flat_map(u64::to_le_bytes).take(length).collect();
         // A line cannot look like two.
         text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'?');
-        let time = u128::from(arch::now()) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1));
-        self.journal.push(time as u64, came.event.custom, header.level, text);
+        let time = boot::micros(arch::now());
+        self.journal.push(time, came.event.custom, header.level, text);
     }
 
     fn serve(&mut self, call: &Received) {

@@ -12,6 +12,7 @@ use user_rt::paging::{Denial, Limits, MANAGER};
 use user_rt::talk::{put, with_bytes};
 use user_rt::warn;
 
+use crate::described::Clients;
 use crate::world::World;
 
 /// Bits of a page fault's error code: it was a write, an instruction was fetched.
@@ -23,11 +24,19 @@ const RED_ZONE: u64 = 128;
 
 pub struct Server {
     core: Core<World>,
+    /// Clients that a system's description names; without one, a manager registers them.
+    described: Option<Clients>,
 }
 
 impl Server {
-    pub fn new(core: Core<World>) -> Server {
-        Server { core }
+    pub fn new(core: Core<World>, described: Option<Clients>) -> Server {
+        Server { core, described }
+    }
+
+    /// Returns a call with the client's number in place of its custom bits.
+    fn known(&mut self, call: &Received) -> Received {
+        let Some(clients) = &mut self.described else { return *call };
+        Received { custom: clients.find(&mut self.core, call.custom), ..*call }
     }
 
     /// Answers a call of a client or of the manager, and receives the next one.
@@ -36,6 +45,7 @@ impl Server {
             return self.fault(call).reply_recv();
         }
         let answer = with_bytes(&call.message, |bytes| {
+            let call = &self.known(call);
             pager::serve(self, call, call.message.label, bytes, |answer| put(pager::ANSWER, answer))
         });
         reply_recv(&answer)
@@ -44,8 +54,11 @@ impl Server {
     // --- faults ----------------------------------------------------------------------------------
 
     fn fault(&mut self, call: &Received) -> Verdict {
-        let client = call.custom;
-        let Some(fault) = Fault::of(call).filter(|_| client != MANAGER) else { return Verdict::TearDown };
+        let Some(fault) = Fault::of(call) else { return Verdict::TearDown };
+        let client = self.known(call).custom;
+        if client == MANAGER {
+            return Verdict::TearDown;
+        }
         let served = match fault.kind {
             FaultKind::Page | FaultKind::StackOverflow => {
                 self.core.fault(client, fault.address, need(fault.error))
@@ -64,8 +77,8 @@ impl Server {
             warn!("client {} ends: {} at {:#x}", client, Shown(denial), fault.address);
             return Verdict::TearDown;
         };
-        // Nothing that went between has written there: requests to store and policy are registers
-        // and message words.
+        // Nothing that went between has written there: requests to store, policy and parent are
+        // registers and message words.
         let mut regs = registers();
         regs[RegIndex::Rip as usize] = handler;
         // As after a call: the handler is a function that never returns.

@@ -6,13 +6,20 @@
 //! policy's SchedControl allows. A new policy process learns all from its manager and from the
 //! status words.
 //!
+//! Its maker tells it by an argument how it is to be, gives it capabilities of tasks, and orders it
+//! to manage them. Without an argument it is a process of a system, and asks its parent for all
+//! that ([`described`]).
+//!
 //! The program is also the [`watchdog`], in a process of its own.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
+mod described;
 mod managed;
 mod parking;
 mod watchdog;
+
+use core::fmt;
 
 use abi::events::PoolSize;
 use abi::status::{Doing, KERNEL, SchedEvent, Seen, Status};
@@ -25,10 +32,12 @@ use user_rt::events::Pool;
 use user_rt::invoke::Settings;
 use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
+use user_rt::log::Shown;
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
-use user_rt::{arch, info, watch};
+use user_rt::{arch, info, warn, watch};
 
+use described::{CHANGED_BIT, Told};
 use managed::Managed;
 
 user_rt::program!(begin);
@@ -45,18 +54,20 @@ const ROUND_LEAST: u64 = 20_000;
 const ROUND_MOST: u64 = 1_000_000;
 
 fn begin(argument: u64) -> ! {
+    let is_described = argument == 0;
     let setup = match Role::of_argument(argument) {
+        Role::Policy(_) if is_described => described::setup(),
         Role::Policy(setup) => setup,
         Role::Watchdog(watch) => watchdog::run(watch),
     };
-    match Policy::new(setup) {
+    match Policy::new(setup, is_described) {
         Ok(mut policy) => policy.run(),
         Err(refusal) => panic!("no policy: {refusal}"),
     }
 }
 
 /// An event of a task.
-struct Told {
+struct Heard {
     what: SchedEvent,
     number: usize,
     since: u64,
@@ -67,12 +78,16 @@ struct Told {
 
 struct Policy {
     setup: Setup,
+    /// The parent says which tasks there are, and no order does.
+    is_described: bool,
     pool: Pool,
     cpus: Cpus,
     tasks: [Option<Managed>; TASKS_MAX],
     promised: Promised,
     /// Ticks between looks.
     round: u64,
+    /// A task has work to do. If none has, an event will say when that changes.
+    is_busy: bool,
     /// For how long each CPU had idled when the policy began.
     idled: [u64; CPUS_MAX],
     /// Events that have found no room, as known.
@@ -83,9 +98,10 @@ struct Policy {
 }
 
 impl Policy {
-    fn new(setup: Setup) -> user_rt::Result<Policy> {
+    fn new(setup: Setup, is_described: bool) -> user_rt::Result<Policy> {
         let mut nursery = Nursery::new(Untyped::at(slot::UNTYPED), Slots::new(FREE_SLOTS..SLOTS_END));
-        let bell: Notification = nursery.make(0)?;
+        let bell: Notification =
+            if is_described { described::bell(&mut nursery)? } else { nursery.make(0)? };
         bell.bind(&own::task())?;
         let object: EventPool = nursery.make(POOL.raw())?;
         let pool = Pool::bind(object, POOL.cells_log2, &own::process(), &own::task(), POOL_VA, BELL)?;
@@ -100,12 +116,14 @@ impl Policy {
         let idled = core::array::from_fn(|cpu| idled(&pool, cpu as u16, now));
         Ok(Policy {
             setup,
+            is_described,
             pool,
             cpus,
             idled,
             tasks: [const { None }; TASKS_MAX],
             promised: Promised::new(setup.cpus, setup.capacity),
             round: ROUND_MOST,
+            is_busy: false,
             lost: 0,
             moves: 0,
             settings: 0,
@@ -114,6 +132,9 @@ impl Policy {
     }
 
     fn run(&mut self) -> ! {
+        if self.is_described {
+            self.look_for_tasks();
+        }
         loop {
             self.read_events();
             if self.setup.kind == Kind::Balance {
@@ -122,18 +143,24 @@ impl Policy {
             if !self.pool.arm() {
                 continue;
             }
-            // Bits mean that events came; a timeout means that it is time to look.
-            if let Ok(Event::Call(call)) = recv_within(self.patience()) {
-                // The caller may have gone.
-                let _ = reply(&self.serve(&call));
+            // Other bits mean that events came; a timeout means that it is time to look.
+            match recv_within(self.patience()) {
+                Ok(Event::Call(call)) => {
+                    // The caller may have gone.
+                    let _ = reply(&self.serve(&call));
+                }
+                Ok(Event::Bits(bits)) if self.is_described && bits >> CHANGED_BIT & 1 != 0 => {
+                    self.look_for_tasks();
+                }
+                _ => {}
             }
         }
     }
 
     fn patience(&self) -> Patience {
         match self.setup.kind {
-            Kind::Balance => Patience::Until(arch::now().saturating_add(self.round)),
-            Kind::Static | Kind::Edf => Patience::Forever,
+            Kind::Balance if self.is_busy => Patience::Until(arch::now().saturating_add(self.round)),
+            _ => Patience::Forever,
         }
     }
 
@@ -149,6 +176,9 @@ impl Policy {
         match Order::of_words(call.message.label, call.message.regs) {
             // The watchdog says who is silent.
             None | Some(Order::Silent) => answer(Verdict::BadOrder, [0; 4]),
+            Some(Order::Manage(_) | Order::Forget { .. }) if self.is_described => {
+                answer(Verdict::BadOrder, [0; 4])
+            }
             Some(Order::Report) => {
                 answer(Verdict::Done, [self.moves, self.settings, self.idle(), self.rescans])
             }
@@ -271,6 +301,29 @@ impl Policy {
         true
     }
 
+    // --- the tasks of a description --------------------------------------------------------------
+
+    /// Manages the tasks of the description that run, and forgets those that have ended.
+    fn look_for_tasks(&mut self) {
+        for number in 0..TASKS_MAX as u16 {
+            let place = usize::from(number);
+            if self.tasks[place].is_some() && described::is_there(number) {
+                continue;
+            }
+            self.forget(place);
+            match described::get(number) {
+                Told::Runs(wish) => {
+                    if let Err(failed) = self.manage(wish) {
+                        warn!("task {} is not managed: {}", number, Shown(failed));
+                    }
+                }
+                Told::Ended => {}
+                Told::NoMore => return,
+                Told::Failed => warn!("the parent does not tell of task {}", number),
+            }
+        }
+    }
+
     // --- events ----------------------------------------------------------------------------------
 
     fn read_events(&mut self) {
@@ -289,7 +342,7 @@ impl Policy {
     }
 
     /// Returns the next event of a task.
-    fn next_event(&mut self) -> Option<Told> {
+    fn next_event(&mut self) -> Option<Heard> {
         let cpus = self.setup.cpus as usize;
         loop {
             let event = self.pool.read()?.event;
@@ -300,7 +353,7 @@ impl Policy {
                 && event.exposure == KERNEL
                 && number < TASKS_MAX
             {
-                return Some(Told { what, number, since, at, sequence });
+                return Some(Heard { what, number, since, at, sequence });
             }
         }
     }
@@ -322,7 +375,7 @@ impl Policy {
     // --- earliest deadline first -----------------------------------------------------------------
 
     /// Begins or ends a job of a task.
-    fn follow_job(&mut self, told: &Told) {
+    fn follow_job(&mut self, told: &Heard) {
         let Some(managed) = &mut self.tasks[told.number] else { return };
         managed.sequence = told.sequence;
         let period = managed.wish.period;
@@ -399,6 +452,7 @@ impl Policy {
         let now = arch::now();
         for _ in 0..TASKS_MAX {
             let seen = self.see(now);
+            self.is_busy = seen.iter().any(|seen| seen.is_runnable);
             let Some((number, cpu)) = balance::choose(self.cpus, seen.into_iter()) else { return };
             self.move_task(number, cpu, now);
         }
@@ -444,6 +498,7 @@ fn idled(pool: &Pool, cpu: u16, now: u64) -> u64 {
 }
 
 /// Why an order could not be carried out.
+#[derive(Clone, Copy)]
 enum Failed {
     Order(Verdict),
     Kernel(user_rt::Refusal),
@@ -458,6 +513,15 @@ impl Failed {
         match self {
             Failed::Order(verdict) => answer(verdict, [0; 4]),
             Failed::Kernel(refusal) => answer(Verdict::Refused, [refusal.error as u64, 0, 0, 0]),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Order(verdict) => write!(f, "{verdict:?}"),
+            Failed::Kernel(refusal) => refusal.fmt(f),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The boot page: facts that a program gets when it starts.
 
-use abi::{BOOT_MAGIC, BootPage};
+use abi::{BOOT_MAGIC, BootPage, time};
 
 use crate::arch::memory;
 use crate::cmdline::Options;
@@ -26,6 +26,16 @@ pub fn options() -> Options<'static> {
 fn text(page: &BootPage) -> &str {
     let length = (page.cmdline_len as usize).min(page.cmdline.len());
     core::str::from_utf8(&page.cmdline[..length]).unwrap_or("")
+}
+
+/// Returns how many microseconds so many TSC ticks last.
+pub fn micros(ticks: u64) -> u64 {
+    time::microseconds(ticks, facts().tsc_hz)
+}
+
+/// Returns how many TSC ticks so many microseconds last.
+pub fn ticks(micros: u64) -> u64 {
+    time::ticks(micros, facts().tsc_hz)
 }
 
 /// Whether the kernel or the CPU has a feature of [`abi::cpu_features`].

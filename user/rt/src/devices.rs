@@ -3,6 +3,7 @@
 //! A driver binds an [`IrqHandler`] to a Notification of its own, and asks for the first interrupt
 //! by [`IrqHandler::next`]. It waits for the bits, asks for the next interrupt, and then looks what
 //! its device wants, until that wants nothing any more. In this order nothing is missed.
+//! [`Interrupt`] does this for a driver that also has clients.
 //!
 //! A driver asks its parent for what its description gives it: [`interrupt`], [`ports`],
 //! [`memory`]. It names a device by its place in `devices` of the description.
@@ -12,12 +13,14 @@ use abi::{Cap, Error, Op};
 use protocols::Failure;
 use protocols::devices::{Client, Refusal as Denial};
 
-use crate::arch::{Args, syscall};
+use crate::arch::{Args, now, syscall};
 use crate::cap::{Handle, IoPort, IrqHandler, Machine, Notification, SchedControl};
+use crate::ipc::{Event, Patience, Received, recv_within};
+use crate::spawn::own;
 use crate::supervisor::to_parent;
 use crate::talk::Line;
 use crate::views::{Allows, Range, Wanted};
-use crate::{Refusal, Result};
+use crate::{Refusal, Result, invoke};
 
 /// Why the parent gives nothing: it refused, or could not be asked.
 pub type DeviceError = Failure<Denial, Refusal>;
@@ -83,6 +86,74 @@ impl Signal {
     /// Returns the bits of [`abi::devices::line`].
     pub const fn bits(self) -> u64 {
         (if self.level { line::LEVEL } else { 0 }) | if self.low { line::LOW } else { 0 }
+    }
+}
+
+/// The interrupt of a device whose driver serves clients, too: the main task of the driver waits
+/// for both. It comes to the CPU where that task runs.
+///
+/// ```ignore
+/// loop {
+///     let turn = interrupt.turn()?;
+///     if turn.looks { /* what does the device want? */ }
+///     if let Some(call) = turn.call { /* serve it */ }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Interrupt {
+    irq: IrqHandler,
+    /// When to ask for interrupts again, while the CPU rests from them.
+    again: Option<u64>,
+}
+
+/// What a driver does next.
+#[derive(Debug)]
+pub struct Turn {
+    /// It looks what the device wants, before all else. It has let the next interrupt come.
+    pub looks: bool,
+    /// It serves a call.
+    pub call: Option<Received>,
+}
+
+impl Interrupt {
+    /// Makes interrupts raise these bits. The driver begins by looking at its device.
+    pub fn new(irq: IrqHandler, to: &Notification, bits: u64) -> Result<Interrupt> {
+        let (_, cpu) = invoke::who_am_i()?;
+        irq.bind(&own::sched_control(), cpu, to, bits)?;
+        Ok(Interrupt { irq, again: Some(0) })
+    }
+
+    /// Waits for a call, an interrupt (of a Notification that is bound to the task), or the time to
+    /// look again.
+    pub fn turn(&mut self) -> Result<Turn> {
+        let patience = self.again.map_or(Patience::Forever, Patience::Until);
+        let (looks, call) = match recv_within(patience) {
+            // Calls come before the deadline as long as there are some.
+            Ok(Event::Call(call)) => (self.again.is_some_and(|time| time <= now()), Some(call)),
+            Ok(Event::Bits(_)) => (true, None),
+            Err(refusal) if refusal.error == Error::Timeout => (true, None),
+            Err(refusal) => return Err(refusal),
+        };
+        if looks {
+            self.rearm()?;
+        }
+        Ok(Turn { looks, call })
+    }
+
+    /// Lets the next interrupt come. After this the driver looks at its device.
+    pub fn rearm(&mut self) -> Result<()> {
+        self.again = self.irq.next()?;
+        Ok(())
+    }
+
+    /// Returns when to look at the device, if it does not interrupt before.
+    pub const fn again(&self) -> Option<u64> {
+        self.again
+    }
+
+    /// Makes the driver look at its device soon, whatever that does.
+    pub fn soon(&mut self) {
+        self.again = self.again.or_else(|| Some(now()));
     }
 }
 

@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::ipc::{Message, Patience};
 use crate::names::{NameError, Service, ends_connection};
-use crate::{Refusal, utcb};
+use crate::utcb;
 
 const WORDS: usize = (BYTES_MAX as usize).div_ceil(8);
 const _: () = assert!(WORDS <= REGISTERS + MSG_UTCB_WORDS);
@@ -68,13 +68,8 @@ impl Journal {
     }
 
     /// Returns the connection, of which its reader may ask for lines.
-    pub const fn service(&self) -> &Service {
-        &self.service
-    }
-
-    /// Connects again, after the connection has ended by this refusal of a call.
-    pub fn reconnect(&mut self, refusal: &Refusal) -> Result<(), NameError> {
-        self.service.reconnect(refusal)
+    pub const fn service(&mut self) -> &mut Service {
+        &mut self.service
     }
 
     /// Returns how many lines were lost: the log had no room for them, or was ending.
@@ -97,7 +92,7 @@ impl Journal {
             if !ends_connection(&refusal) || refusal.error == Error::WouldBlock {
                 break;
             }
-            self.reconnect(&refusal)?;
+            self.service.reconnect(&refusal)?;
         }
         self.lost += 1;
         Ok(())

@@ -6,8 +6,7 @@ use abi::level::Level;
 use protocols::Failure;
 use protocols::log::{BYTES_MAX, Client, Refusal};
 use protocols::names::Refusal as Denial;
-use user_rt::names::ends_connection;
-use user_rt::talk::Line as To;
+use user_rt::names::AskError;
 
 use crate::commands::{fail, usage};
 use crate::processes::sender_of;
@@ -66,8 +65,8 @@ fn next(shell: &mut Shell, from: u64, last: u32) -> Result<Option<Line>, &'stati
         })?;
     }
     let Some(journal) = &mut shell.journal else { return Err("the log is gone") };
-    for _ in 0..2 {
-        let asked = Client(To::to(journal.service().server(0))).read(
+    let line = journal.service().ask(|log| {
+        Client(log).read(
             |mut read| {
                 read.set_from(from);
                 read.set_last(last);
@@ -83,15 +82,12 @@ fn next(shell: &mut Shell, from: u64, last: u32) -> Result<Option<Line>, &'stati
                     text,
                 })
             },
-        );
-        match asked {
-            Ok(line) => return Ok(Some(line)),
-            Err(Failure::Refused(Refusal::NoMore)) => return Ok(None),
-            Err(Failure::Transport(refusal)) if ends_connection(&refusal) => {
-                journal.reconnect(&refusal).map_err(|_| "the log is gone")?;
-            }
-            Err(_) => break,
-        }
+        )
+    });
+    match line {
+        Ok(line) => Ok(Some(line)),
+        Err(AskError::Refused(Refusal::NoMore)) => Ok(None),
+        Err(AskError::Connection(_)) => Err("the log is gone"),
+        Err(_) => Err("the log does not answer"),
     }
-    Err("the log does not answer")
 }

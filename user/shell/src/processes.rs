@@ -102,6 +102,7 @@ fn denied(shell: &mut Shell, of: &str, why: Denied) -> Ran {
             shell,
             format_args!("{of} can be started only once: it has the verdict, or the rest of the memory"),
         ),
+        Refusal::NoPager => fail(shell, format_args!("the pager of {of} has ended: start that first")),
         Refusal::NotRunning => fail(shell, format_args!("{of} does not run")),
         Refusal::TooLong => fail(shell, format_args!("too much to tell")),
         Refusal::BadRequest => fail(shell, format_args!("process 1 does not understand this shell")),
@@ -267,32 +268,32 @@ pub fn memory(shell: &mut Shell, words: &[&str]) -> Ran {
 }
 
 pub fn kill(shell: &mut Shell, words: &[&str]) -> Ran {
-    let [name] = words else { return usage(shell, "kill") };
-    match parent().kill(|mut asked| asked.set_name(*name)) {
-        Ok(()) => {
-            shell.note(format_args!("{name} is ended"));
-            Ok(Status::Done)
-        }
-        Err(why) => denied(shell, name, why),
-    }
+    let ask = |name: &str| parent().kill(|mut asked| asked.set_name(name));
+    order(shell, words, "kill", ask, "is ended")
 }
 
 pub fn restart(shell: &mut Shell, words: &[&str]) -> Ran {
-    let [name] = words else { return usage(shell, "restart") };
-    match parent().restart(|mut asked| asked.set_name(*name)) {
-        Ok(()) => {
-            shell.note(format_args!("{name} is started again"));
-            Ok(Status::Done)
-        }
-        Err(why) => denied(shell, name, why),
-    }
+    let ask = |name: &str| parent().restart(|mut asked| asked.set_name(name));
+    order(shell, words, "restart", ask, "is started again")
 }
 
 pub fn run(shell: &mut Shell, words: &[&str]) -> Ran {
-    let [name] = words else { return usage(shell, "run") };
-    match parent().start(|mut asked| asked.set_name(*name)) {
+    let ask = |name: &str| parent().start(|mut asked| asked.set_name(name));
+    order(shell, words, "run", ask, "is started")
+}
+
+/// Asks process 1 for something that one process undergoes, and notes its success in the log.
+fn order(
+    shell: &mut Shell,
+    words: &[&str],
+    command: &str,
+    ask: impl Fn(&str) -> Result<(), Denied>,
+    done: &str,
+) -> Ran {
+    let [name] = words else { return usage(shell, command) };
+    match ask(name) {
         Ok(()) => {
-            shell.note(format_args!("{name} is started"));
+            shell.note(format_args!("{name} {done}"));
             Ok(Status::Done)
         }
         Err(why) => denied(shell, name, why),
@@ -329,8 +330,7 @@ pub fn top(shell: &mut Shell, words: &[&str]) -> Ran {
         }
     }
     shares.sort_unstable_by_key(|(used, _)| core::cmp::Reverse(*used));
-    let ticks = now().saturating_sub(begun);
-    let passed = u128::from(ticks) * 1_000_000 / u128::from(boot::facts().tsc_hz.max(1));
+    let passed = u128::from(boot::micros(now().saturating_sub(begun)));
     for (used, name) in &shares {
         let permille = u128::from(*used) * 1_000 / passed.max(1);
         writeln!(shell.out, "{:>3}.{} %  {name}", permille / 10, permille % 10)?;

@@ -100,6 +100,14 @@ impl PagerSetup {
         PagerSetup { frames: argument as u32, heap_pages, paged: argument >> 48 & 1 != 0 }
     }
 
+    /// Returns a setup with a heap for so many pages of regions; `None` if that is too large.
+    pub fn for_pages(frames: u32, pages: u32) -> Option<PagerSetup> {
+        let records = u64::from(pages) * HEAP_PER_PAGE;
+        let list = u64::from(frames).next_multiple_of(FRAMES_TOGETHER.into()) * HEAP_PER_FRAME;
+        let heap_pages = (HEAP_FIXED + list + records).div_ceil(abi::PAGE_SIZE);
+        Some(PagerSetup { frames, heap_pages: u16::try_from(heap_pages).ok()?, paged: false })
+    }
+
     /// Returns for how many pages of regions the pager's heap has enough memory.
     pub const fn capacity(self) -> u32 {
         let frames = (self.frames as u64).next_multiple_of(FRAMES_TOGETHER as u64);
@@ -272,6 +280,11 @@ mod tests {
         ] {
             assert_eq!(PagerSetup::of_argument(setup.argument()), setup);
         }
+        for (frames, pages) in [(1, 1), (64, 256), (4096, 100_000)] {
+            let setup = PagerSetup::for_pages(frames, pages).expect("a heap that is not too large");
+            assert!((pages..pages + 3).contains(&setup.capacity()), "{setup:?} for {pages} pages");
+        }
+        assert_eq!(PagerSetup::for_pages(64, u32::MAX), None);
         let setup = StoreSetup { slots: 1 << 20, pagers: 3 };
         assert_eq!(StoreSetup::of_argument(setup.argument()), setup);
     }

@@ -65,24 +65,24 @@ fn chain() -> Outcome {
 }
 
 /// Connects by a name, or fails.
-fn connected(name: &'static str, at: u32) -> Result<Service, Failure> {
+pub fn connected(name: &'static str, at: u32) -> Result<Service, Failure> {
     Service::connect(name, slot(at)).map_err(|error| Failure::Of(format!("connecting to {name}: {error:?}")))
 }
 
-fn reconnected(service: &mut Service, refusal: &Refusal) -> Outcome {
+pub fn reconnected(service: &mut Service, refusal: &Refusal) -> Outcome {
     let again = service.reconnect(refusal);
     again.map_err(|error| Failure::Of(format!("connecting to {} again: {error:?}", service.name())))
 }
 
 /// Lets a counter count. Returns how far it is, and its task.
-fn count(service: &Service) -> user_rt::Result<(u64, TaskId)> {
+pub fn count(service: &Service) -> user_rt::Result<(u64, TaskId)> {
     let message = Message { label: COUNT, ..Message::default() };
     let answer = service.server(0).call(&message)?;
     Ok((answer.regs[0], TaskId::from_raw(answer.regs[1])))
 }
 
 /// Makes a counter end, and returns the error of the call that it did not answer.
-fn end(service: &Service, way: Way) -> Result<Refusal, Failure> {
+pub fn end(service: &Service, way: Way) -> Result<Refusal, Failure> {
     let message = Message { label: way as u32, ..Message::default() };
     let answer = service.server(0).call(&message);
     answer.err().ok_or(Failure::Of(format!("it has answered: {way:?}")))
@@ -105,7 +105,7 @@ fn comes_back() -> Outcome {
     counter.leave().map_err(unexpected)
 }
 
-fn unexpected(error: NameError) -> Failure {
+pub fn unexpected(error: NameError) -> Failure {
     Failure::Of(format!("{error:?}"))
 }
 

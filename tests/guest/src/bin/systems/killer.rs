@@ -3,25 +3,31 @@
 //!
 //! Before each kill of a server at least 20 requests to it are answered, and another task of this
 //! process has one that the server is in the middle of: that one fails, and its client is told.
-//! Then the next request, by a new connection, has to be answered by a new process.
+//! Then the next request, by a new connection, has to be answered by a new process. A pager ends
+//! while its client is in the middle of one, and all of that one's memory comes from the pager.
+//! Scheduling policy and log answer immediately, so nothing is in their middle for long.
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use abi::level::Level;
 use oorandom::Rand32;
+use policy_core::orders::{Order, Verdict};
+use protocols::log;
 use protocols::manager::{Client, State};
 use user_rt::cap::{Group, Handle, Notification};
 use user_rt::console::Console;
-use user_rt::ipc::Message;
-use user_rt::names::Service;
+use user_rt::ipc::{Message, Patience};
+use user_rt::journal::Journal;
+use user_rt::names::{AskError, Service};
 use user_rt::spawn::{Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::supervisor::to_parent;
 use user_rt::talk::Line;
 use user_rt::{arch, boot, heap, report, supervisor};
 
 use crate::asker::supply_heap;
-use crate::servers::{Counted, SLOW, sleep, slot};
+use crate::servers::{Counted, HELD, reconnect, sleep, slot};
 
 /// Requests that are answered before a kill, at least.
 const ANSWERED: u32 = 20;
@@ -52,6 +58,11 @@ static ERROR: AtomicU64 = AtomicU64::new(0);
 enum Target {
     Counter(Counted, &'static str),
     Console(Console),
+    /// The pager of a counter, which ends with it.
+    Pager(Counted),
+    /// These have answered each request by the time that the next one is made.
+    Policy(Service),
+    Log(Journal),
     /// Nobody asks it for anything.
     Client(&'static str),
 }
@@ -61,7 +72,63 @@ impl Target {
         match self {
             Target::Counter(_, name) | Target::Client(name) => name,
             Target::Console(_) => "serial",
+            Target::Pager(_) => "pager",
+            Target::Policy(_) => "policy",
+            Target::Log(_) => "log",
         }
+    }
+
+    /// Makes a request, and repeats it if the server was started again.
+    fn ask(&mut self) {
+        match self {
+            Target::Counter(counter, _) | Target::Pager(counter) => counter.count_or_reconnect(),
+            Target::Console(console) => console.write(b".").expect("the console takes a byte"),
+            Target::Policy(policy) => ask_for_report(policy),
+            Target::Log(journal) => write_and_read(journal),
+            Target::Client(_) => {}
+        }
+    }
+
+    /// Returns the request that the other task makes, of which the server is in the middle when it
+    /// is killed.
+    fn request(&mut self) -> u32 {
+        match self {
+            Target::Counter(counter, _) | Target::Pager(counter) => CALLS | slot_of(counter.service()),
+            Target::Console(_) => READS | slot(2).0,
+            Target::Policy(_) | Target::Log(_) | Target::Client(_) => IDLE,
+        }
+    }
+}
+
+/// Asks a policy what it has done.
+fn ask_for_report(policy: &mut Service) {
+    let (label, regs) = Order::Report.words();
+    loop {
+        let until = Patience::Until(arch::now() + PATIENCE_S * boot::facts().tsc_hz);
+        match policy.server(0).call_within(&Message { label, regs, ..Message::default() }, until) {
+            Ok(answer) => return assert_eq!(answer.label, Verdict::Done as u32, "what the policy answers"),
+            Err(refusal) => reconnect(policy, &refusal),
+        }
+    }
+}
+
+/// Writes a line to a log, and asks for it.
+fn write_and_read(journal: &mut Journal) {
+    journal.write(Level::Info, format_args!("still there")).expect("the log takes a line");
+    let line = journal.service().ask(|log| {
+        log::Client(log).read(
+            |mut read| {
+                read.set_last(1);
+                read.set_level(u8::MAX);
+            },
+            |line| Ok(line.get_text()? == b"still there"),
+        )
+    });
+    match line {
+        Ok(is_it) => assert!(is_it, "lost: another line"),
+        // The log was started again after it had taken the line; or it has not come to it yet.
+        Err(AskError::Refused(log::Refusal::NoMore)) => {}
+        Err(error) => panic!("stuck: reading the log: {error:?}"),
     }
 }
 
@@ -92,6 +159,9 @@ pub fn kill() -> ! {
         Target::Counter(Counted::connect("counter", slot(0)), "counter"),
         Target::Counter(Counted::connect("ledger", slot(1)), "ledger"),
         Target::Console(Console::connect("console", slot(2)).expect("a console")),
+        Target::Pager(Counted::connect("hoard", slot(3))),
+        Target::Policy(Service::connect("policy", slot(4)).expect("a policy")),
+        Target::Log(Journal::connect("log", slot(5)).expect("a log")),
         Target::Client("load"),
         Target::Client("load-too"),
     ];
@@ -119,21 +189,8 @@ pub fn kill() -> ! {
 
 impl Killer {
     fn round(&mut self, target: &mut Target) {
-        let request = match target {
-            Target::Counter(counter, _) => {
-                for _ in 0..ANSWERED {
-                    counter.count_or_reconnect();
-                }
-                CALLS | slot_of(counter.service())
-            }
-            Target::Console(console) => {
-                for _ in 0..ANSWERED {
-                    console.write(b".").expect("the console takes a byte");
-                }
-                READS | slot(2).0
-            }
-            Target::Client(_) => IDLE,
-        };
+        (0..ANSWERED).for_each(|_| target.ask());
+        let request = target.request();
         let starts = starts(target.name());
         if request != IDLE {
             self.begin(request);
@@ -146,11 +203,8 @@ impl Killer {
         if request != IDLE {
             self.end();
         }
-        match target {
-            Target::Counter(counter, _) => counter.count_or_reconnect(),
-            Target::Console(console) => console.write(b":").expect("the console takes a byte again"),
-            Target::Client(name) => self.await_start(name, starts),
-        }
+        target.ask();
+        self.await_start(target.name(), starts);
         self.took[usize::from(!matches!(target, Target::Console(_)))].push(arch::now() - begun);
         let now = self::starts(target.name());
         assert_eq!(now, starts + 1, "starts of {}", target.name());
@@ -277,7 +331,7 @@ extern "C" fn ask(bell: u64) -> ! {
         let server = Group::at(abi::Cap(wanted & 0xffff)).exposure(0);
         STATE.store(ASKS, Release);
         let asked = match wanted & !0xffff {
-            CALLS => server.call(&Message { label: SLOW, ..Message::default() }).map(|_| ()),
+            CALLS => server.call(&Message { label: HELD, ..Message::default() }).map(|_| ()),
             READS => {
                 let console = protocols::console::Client(Line::to(server));
                 match console.read(|mut read| read.set_most(1), |_| Ok(())) {

@@ -1,10 +1,12 @@
 //! Processes of systems: each does what `role=` says in its description. The systems
-//! `supervision`, `starved`, `sixty`, `restarts` and `vandals` are made of them.
+//! `supervision`, `starved`, `sixty`, `restarts`, `charges` and `vandals` are made of them.
 //!
 //! | role | what it does |
 //! |---|---|
 //! | `counter` | serves: counts its calls, and ends in the way that it is asked for |
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
+//! | `hoard` | a counter that writes into memory of its pager at each call ([`hoard`]) |
+//! | `charges` | tests pagers and policies that end, and those in their charge ([`charges`]) |
 //! | `load` | calls a counter all the time, and sees that each call is counted once |
 //! | `killer` | kills the others at random, in the middle of requests ([`killer`]) |
 //! | `vandal` | sends servers and process 1 whatever comes to its mind ([`vandals`]) |
@@ -21,6 +23,8 @@
 extern crate alloc;
 
 mod asker;
+mod charges;
+mod hoard;
 mod killer;
 mod servers;
 mod vandals;
@@ -32,6 +36,8 @@ user_rt::program!(begin);
 fn begin(_: u64) -> ! {
     match boot::options().value("role") {
         Some("counter") => servers::count(),
+        Some("hoard") => hoard::count(),
+        Some("charges") => charges::judge(),
         Some("beater") => servers::beat(),
         Some("caller") => servers::call(),
         Some("load") => servers::load(),
@@ -44,8 +50,8 @@ fn begin(_: u64) -> ! {
         Some("vandal") => vandals::vandalise(),
         Some("witness") => vandals::witness(),
         role => panic!(
-            "role={role:?}: want asker, beater, caller, counter, head, hog, killer, last, link, load, vandal or \
-             witness"
+            "role={role:?}: want asker, beater, caller, charges, counter, head, hoard, hog, killer, last, link, \
+             load, vandal or witness"
         ),
     }
 }

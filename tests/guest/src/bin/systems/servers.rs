@@ -9,7 +9,7 @@ use user_rt::layout::slot as slots;
 use user_rt::names::{Service, ends_connection};
 use user_rt::spawn::{Nursery, own};
 use user_rt::supervisor::PARENT;
-use user_rt::{Refusal, boot, supervisor, utcb};
+use user_rt::{Refusal, boot, invoke, supervisor, utcb};
 
 /// What a `counter` does when the label of a call is that of a way, and how that ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +51,15 @@ impl Way {
 
 /// The label of a call that is counted. The answer: how many there were, and the server's task.
 pub const COUNT: u32 = 0;
-/// The label of a call that is counted after a while.
-pub const SLOW: u32 = 100;
+/// The label of a call that keeps its server busy until that is killed.
+pub const HELD: u32 = 100;
 /// The label of a call at which a `beater` runs for ever.
 pub const HANG: u32 = 101;
+/// The label of a call at which a `hoard` asks for more pages than it may have. The answer: why it
+/// does not get them.
+pub const GREEDY: u32 = 102;
 /// Milliseconds between two of its signs of life.
 const BEAT_MS: u64 = 5;
-/// How long a slow call takes, in milliseconds.
-const SLOW_MS: u64 = 50;
 /// Clients that are counted apart, by their custom bits.
 const CLIENTS: usize = 16;
 /// Seconds after which a call is lost that was not answered.
@@ -69,32 +70,38 @@ pub const fn slot(number: u32) -> Cap {
     Cap(slots::GROUPS.0 + number)
 }
 
-fn serve(mut answer: impl FnMut(&Received) -> Message) -> ! {
+/// Answers calls. A label that names a way ends the process in that way.
+pub fn serve(mut answer: impl FnMut(&Received) -> Message) -> ! {
     let mut event = recv();
     loop {
         event = match event {
-            Ok(Event::Call(call)) => reply_recv(&answer(&call)),
+            Ok(Event::Call(call)) => {
+                if let Some(way) = Way::ALL.into_iter().find(|way| *way as u32 == call.message.label) {
+                    way.end();
+                }
+                reply_recv(&answer(&call))
+            }
             Ok(Event::Bits(_)) => recv(),
             Err(refusal) => panic!("listening: {refusal}"),
         };
     }
 }
 
-/// Makes a message of one number.
-fn of(number: u64) -> Message {
-    Message { regs: [number, utcb::current().task_id().raw(), 0, 0], ..Message::default() }
+/// Makes a message of one number, the own task and its CPU.
+pub fn of(number: u64) -> Message {
+    let cpu = invoke::who_am_i().map_or(u64::MAX, |(_, cpu)| cpu.into());
+    Message { regs: [number, utcb::current().task_id().raw(), cpu, 0], ..Message::default() }
 }
 
 pub fn count() -> ! {
     let mut counts = [0; CLIENTS];
     let mut bell = None;
     serve(|call| {
-        let label = call.message.label;
-        if let Some(way) = Way::ALL.into_iter().find(|way| *way as u32 == label) {
-            way.end();
-        }
-        if label == SLOW {
-            sleep(bell.get_or_insert_with(make_bell), boot::facts().tsc_hz / 1_000 * SLOW_MS);
+        if call.message.label == HELD {
+            let bell = bell.get_or_insert_with(make_bell);
+            loop {
+                sleep(bell, boot::facts().tsc_hz);
+            }
         }
         let count = &mut counts[usize::from(call.custom) % CLIENTS];
         *count += 1;
@@ -190,22 +197,22 @@ impl Counted {
         Ok(())
     }
 
-    /// Connects again after an error of a call.
-    ///
-    /// # Panics
-    /// The error says something else, or there is no server any more.
-    pub fn reconnect(&mut self, refusal: &Refusal) {
-        assert!(ends_connection(refusal), "stuck: calling {}: {refusal}", self.service.name());
-        let again = self.service.reconnect(refusal);
-        again.unwrap_or_else(|error| panic!("stuck: connecting to {} again: {error:?}", self.service.name()));
-    }
-
     /// Lets it count, by another server if this one has ended.
     pub fn count_or_reconnect(&mut self) {
         while let Err(refusal) = self.count() {
-            self.reconnect(&refusal);
+            reconnect(&mut self.service, &refusal);
         }
     }
+}
+
+/// Connects again after an error of a call.
+///
+/// # Panics
+/// The error says something else, or there is no server any more.
+pub fn reconnect(service: &mut Service, refusal: &Refusal) {
+    assert!(ends_connection(refusal), "stuck: calling {}: {refusal}", service.name());
+    let again = service.reconnect(refusal);
+    again.unwrap_or_else(|error| panic!("stuck: connecting to {} again: {error:?}", service.name()));
 }
 
 pub fn call() -> ! {
