@@ -185,7 +185,7 @@ fn every_key_reaches_process_1() {
     let rights = (abi::Rights::SEND | abi::Rights::NOTIFY).0;
     let member = Member { process: 2, rights, custom: 0xffff };
     assert!(system.groups[0].members.contains(&member), "{:?}", system.groups[0]);
-    assert_eq!((driver.schedules.as_slice(), log.schedules.as_slice()), (&[0][..], &[][..]));
+    assert_eq!((judge.schedules.as_slice(), log.schedules.as_slice()), (&[1][..], &[][..]));
     let limits = Pages { frames: 64, pinned: 8, pages: 256 };
     assert_eq!((driver.pager, pager.pager), (Some((2, limits)), None));
     let paging = &system.groups[2];

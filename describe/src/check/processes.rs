@@ -159,12 +159,14 @@ fn check_asked(written: &Written, problems: &mut Problems) {
             problems.push(Problem::new(asked.span.clone(), title, "never", fix));
         }
         for other in others().filter(|other| other.asked.is_none()) {
-            let pager = other.pager.iter().map(|paged| &paged.by);
-            let Some(need) = other.needs.iter().chain(pager).find(|need| need.value == *name) else {
+            let is_it = |need: &&At<String>| need.value == *name;
+            let need = other.needs.iter().find(is_it).map(|need| (need, "remove it from `needs`"));
+            let pager = other.pager.iter().map(|paged| &paged.by).find(is_it);
+            let Some((need, fix)) = need.or(pager.map(|pager| (pager, "name another pager"))) else {
                 continue;
             };
             let title = format!("process `{}` needs `{name}`, which starts when asked", other.name.value);
-            let fix = format!("remove it from `needs`, or remove `start` of `{name}`");
+            let fix = format!("{fix}, or remove `start` of `{name}`");
             let problem = Problem::new(need.span.clone(), title, "starts later, or never", fix);
             problems.push(problem.also(asked.span.clone(), "not with the system"));
         }

@@ -8,7 +8,7 @@
 
 use abi::{Cap, Error, Rights, Target, sched_rights, task_rights};
 use protocols::clients::{self, NUMBER_MAX};
-use protocols::system::NONE;
+use protocols::system::{NONE, member};
 use protocols::tasks::{self, CHANGED_BIT};
 use user_rt::cap::Notification;
 use user_rt::invoke::copy;
@@ -67,19 +67,18 @@ impl World<'_> {
     }
 
     /// Returns a client's custom bits in the group of its pager ([`protocols::clients`]).
-    fn custom_of_client(&self, number: usize, group: usize) -> Option<u16> {
-        let member = self.member_of(number, group)?;
-        Some(member.get_custom() & 0xff | u16::from(self.places[number].starts as u8) << 8)
+    fn custom_of_client(&self, number: usize, member: member::Reader<'_>) -> u16 {
+        member.get_custom() & 0xff | u16::from(self.places[number].starts as u8) << 8
     }
 
     /// Makes a process that is being started a client of its pager, which serves its faults.
     pub fn give_pager(&self, number: usize, child: &Child) -> Result<(), LaunchError> {
         let Some(group) = self.places[number].paged_in() else { return Ok(()) };
-        let custom = self.custom_of_client(number, group).ok_or(LaunchError::NoPager)?;
-        if self.pager(number) != Pager::Runs {
+        let (Some(member), Pager::Runs) = (self.member_of(number, group), self.pager(number)) else {
             return Err(LaunchError::NoPager);
-        }
-        let rights = Rights::SEND | Rights::STRING;
+        };
+        let custom = self.custom_of_client(number, member);
+        let rights = Rights(member.get_rights());
         at("giving it a pager", child.join(&self.groups[group], slot::PAGER, rights, custom))?;
         let handler = Target::new(slot::PAGER, SERVER);
         at("naming its pager for faults", child.process.fault_handler(Some(handler)))
@@ -100,7 +99,8 @@ impl World<'_> {
         (0..self.places.len()).find(|number| {
             let place = &self.places[*number];
             let is_its = place.child().is_some() && self.pager_of(*number) == Some(pager);
-            is_its && place.paged_in().and_then(|group| self.custom_of_client(*number, group)) == Some(custom)
+            let member = place.paged_in().and_then(|group| self.member_of(*number, group));
+            is_its && member.is_some_and(|member| self.custom_of_client(*number, member) == custom)
         })
     }
 }

@@ -187,6 +187,8 @@ impl Server<Received> for Parent<'_, '_> {
         let (number, group) = self.meant(asked.get_name())?;
         let slot = asked.get_slot();
         self.world.end_server(group, TaskId::from_raw(asked.get_dead()));
+        // The caller may have ended with that server, as a client of a pager does.
+        self.world.places[number].child().ok_or(Refusal::Failed)?;
         match self.world.servers(group) {
             Servers::Run => {
                 self.world.join(number, group, slot)?;

@@ -39,6 +39,7 @@ impl World<'_> {
         let place = &mut self.places[number];
         place.restarts = Restarts::new(places::rule(place.is));
         place.state = State::Waits(now());
+        self.ended(number);
     }
 }
 

@@ -19,7 +19,8 @@ pub const SLOTS: u32 = 64;
 const CLEAR_TRIES: u32 = 20;
 /// Page tables of a process that maps nothing of its own: those of the [layout](user_rt::layout).
 const TABLES_LEAST: u64 = 24;
-/// Page tables of a process with a pager, besides those that its regions fill.
+/// Page tables of a process with a pager, besides those that its regions fill: those above them,
+/// and those in which they begin and end.
 const PAGED_TABLES: u64 = 6;
 /// Page tables of the process that gets the rest of the memory.
 const TABLES_OF_REST: u32 = 128;
@@ -158,8 +159,8 @@ pub fn tables(is: process::Reader<'_>) -> u32 {
     let tasks = (u64::from(is.get_tasks()) * TASK_STRIDE).div_ceil(per_table);
     let memory = memory_log2(is).map_or(0, |log2| (2u64 << log2).div_ceil(per_table));
     let pages = u64::from(is.get_pager().get_pages());
-    // Its regions begin at one address; a small one has a page table of its own.
-    let paged = if pages == 0 { 0 } else { PAGED_TABLES + pages.div_ceil(512) };
+    // Between two regions is a page of nothing, and a region may have one page.
+    let paged = if pages == 0 { 0 } else { PAGED_TABLES + pages.div_ceil(256) };
     (TABLES_LEAST + tasks + memory + paged).min(4096) as u32
 }
 

@@ -197,7 +197,7 @@ impl<'a> World<'a> {
                 State::Ended
             }
         };
-        self.answer_waiting();
+        self.ended(number);
     }
 
     /// Ends a process, if it runs, and takes back all that it had.
@@ -213,8 +213,13 @@ impl<'a> World<'a> {
         self.take_views(number);
         self.disconnect_clients(number);
         self.places[number].clear();
+    }
+
+    /// Tells those that depend on a process that it has ended, and whether it is started again.
+    pub fn ended(&mut self, number: usize) {
         self.end_clients(number);
         self.tell_policies(number);
+        self.answer_waiting();
     }
 
     /// Takes back the views of device memory that a process had: no device works for it any more.

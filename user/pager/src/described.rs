@@ -68,6 +68,8 @@ impl Clients {
     /// Replaces a client by its successor.
     fn register(&self, core: &mut Core<World>, client: Client, custom: u16) -> Result<(), &'static str> {
         let slot = self.scratch;
+        // It is empty, unless the last client was not registered.
+        _ = own::cnode().delete(slot);
         let asked = clients::Client(to_parent()).give(
             |mut ask| {
                 ask.set_client(custom);

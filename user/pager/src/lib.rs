@@ -57,4 +57,4 @@ pub use state::Pager;
 pub type Client = u16;
 
 /// Frames that an account needs for an instruction that touches two pages while a third is copied.
-pub const FRAMES_MIN: u32 = 4;
+pub const FRAMES_MIN: u32 = protocols::clients::FRAMES_MIN;

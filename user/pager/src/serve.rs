@@ -213,6 +213,10 @@ impl pager::Server<Received> for Server {
         asked: request::split::Reader<'_>,
         mut answer: answer::split::Builder<'_>,
     ) -> Done {
+        // Nobody would admit the part: the description has all clients, and their numbers.
+        if self.described.is_some() {
+            return Err(Refusal::NotYou);
+        }
         answer.set_part(self.core.split(client(from)?, Limits::read(asked.get_limits()?))?);
         Ok(())
     }

@@ -11,6 +11,8 @@ use user_rt::supervisor::to_parent;
 use user_rt::talk::Line;
 use user_rt::{Result, boot};
 
+use crate::Failed;
+
 pub use protocols::tasks::CHANGED_BIT;
 
 /// Thousandths of each CPU that are promised to tasks with deadlines, unless `load=` says another
@@ -24,8 +26,8 @@ pub enum Told {
     Ended,
     /// There are no more.
     NoMore,
-    /// The parent could not be asked, or the kernel refused.
-    Failed,
+    /// It cannot be had now.
+    Failed(Failed),
 }
 
 fn parent() -> Client<Line> {
@@ -44,12 +46,16 @@ pub fn setup() -> Setup {
 
 /// Returns the Notification by which the parent says that something has changed. A policy that
 /// schedules nobody makes one of its own.
+///
+/// # Panics
+/// The parent has none to give.
 pub fn bell(nursery: &mut Nursery) -> Result<Notification> {
     let slot = nursery.take_slot()?;
     match parent().bell(|mut ask| ask.set_slot(slot.0)) {
         Ok(()) => Ok(Notification::at(slot)),
         Err(Failure::Transport(refusal)) => Err(refusal),
-        Err(_) => nursery.make(0),
+        Err(Failure::Refused(Refusal::NotAllowed)) => nursery.make(0),
+        Err(failure) => panic!("no Notification of the parent: {failure:?}"),
     }
 }
 
@@ -87,6 +93,7 @@ pub fn get(number: u16) -> Told {
         Ok(wish) => Told::Runs(wish),
         Err(Failure::Refused(Refusal::NotRunning)) => Told::Ended,
         Err(Failure::Refused(Refusal::NotAllowed)) => Told::NoMore,
-        Err(_) => Told::Failed,
+        Err(Failure::Transport(refusal)) => Told::Failed(Failed::Kernel(refusal)),
+        Err(_) => Told::Failed(Failed::Parent),
     }
 }

@@ -35,7 +35,7 @@ use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
 use user_rt::log::Shown;
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
-use user_rt::{arch, info, warn, watch};
+use user_rt::{arch, boot, info, warn, watch};
 
 use described::{CHANGED_BIT, Told};
 use managed::Managed;
@@ -52,6 +52,8 @@ const BELL: u64 = 1;
 /// within these bounds.
 const ROUND_LEAST: u64 = 20_000;
 const ROUND_MOST: u64 = 1_000_000;
+/// Microseconds until a task is tried again that could not be managed.
+const AGAIN: u64 = 10_000;
 
 fn begin(argument: u64) -> ! {
     let is_described = argument == 0;
@@ -86,8 +88,11 @@ struct Policy {
     promised: Promised,
     /// Ticks between looks.
     round: u64,
-    /// A task has work to do. If none has, an event will say when that changes.
+    /// Not all tasks rest. An event says when one that rests wakes, and other changes come without
+    /// an event.
     is_busy: bool,
+    /// A task of the description could not be managed: it is tried again.
+    is_owing: bool,
     /// For how long each CPU had idled when the policy began.
     idled: [u64; CPUS_MAX],
     /// Events that have found no room, as known.
@@ -124,6 +129,7 @@ impl Policy {
             promised: Promised::new(setup.cpus, setup.capacity),
             round: ROUND_MOST,
             is_busy: false,
+            is_owing: false,
             lost: 0,
             moves: 0,
             settings: 0,
@@ -133,7 +139,7 @@ impl Policy {
 
     fn run(&mut self) -> ! {
         if self.is_described {
-            self.look_for_tasks();
+            self.look_for_tasks(true);
         }
         loop {
             self.read_events();
@@ -149,9 +155,8 @@ impl Policy {
                     // The caller may have gone.
                     let _ = reply(&self.serve(&call));
                 }
-                Ok(Event::Bits(bits)) if self.is_described && bits >> CHANGED_BIT & 1 != 0 => {
-                    self.look_for_tasks();
-                }
+                Ok(Event::Bits(bits)) if bits >> CHANGED_BIT & 1 != 0 => self.look_for_tasks(true),
+                Err(_) if self.is_owing => self.look_for_tasks(false),
                 _ => {}
             }
         }
@@ -160,6 +165,7 @@ impl Policy {
     fn patience(&self) -> Patience {
         match self.setup.kind {
             Kind::Balance if self.is_busy => Patience::Until(arch::now().saturating_add(self.round)),
+            _ if self.is_owing => Patience::Until(arch::now().saturating_add(boot::ticks(AGAIN))),
             _ => Patience::Forever,
         }
     }
@@ -303,23 +309,29 @@ impl Policy {
 
     // --- the tasks of a description --------------------------------------------------------------
 
-    /// Manages the tasks of the description that run, and forgets those that have ended.
-    fn look_for_tasks(&mut self) {
+    /// Forgets the tasks of the description that have ended, and manages the others. `warns`: of
+    /// those that it cannot manage.
+    fn look_for_tasks(&mut self, warns: bool) {
+        // All of them, before others are admitted: these may need what those were promised.
         for number in 0..TASKS_MAX as u16 {
-            let place = usize::from(number);
-            if self.tasks[place].is_some() && described::is_there(number) {
+            if !described::is_there(number) {
+                self.forget(number.into());
+            }
+        }
+        self.is_owing = false;
+        for number in 0..TASKS_MAX as u16 {
+            if self.tasks[usize::from(number)].is_some() {
                 continue;
             }
-            self.forget(place);
-            match described::get(number) {
-                Told::Runs(wish) => {
-                    if let Err(failed) = self.manage(wish) {
-                        warn!("task {} is not managed: {}", number, Shown(failed));
-                    }
-                }
-                Told::Ended => {}
+            let failed = match described::get(number) {
+                Told::Runs(wish) => self.manage(wish).err(),
+                Told::Ended => None,
                 Told::NoMore => return,
-                Told::Failed => warn!("the parent does not tell of task {}", number),
+                Told::Failed(failed) => Some(failed),
+            };
+            self.is_owing |= failed.is_some();
+            if let Some(failed) = failed.filter(|_| warns) {
+                warn!("task {} is not managed: {}", number, Shown(failed));
             }
         }
     }
@@ -450,9 +462,11 @@ impl Policy {
     /// Moves tasks until no move makes a difference.
     fn balance(&mut self) {
         let now = arch::now();
+        let rests = |number| self.pool.status(self.word(number)).is_some_and(|it| it.doing == Doing::Rests);
+        let mut managed = (0..TASKS_MAX).filter(|number| self.tasks[*number].is_some());
+        self.is_busy = !managed.all(rests);
         for _ in 0..TASKS_MAX {
             let seen = self.see(now);
-            self.is_busy = seen.iter().any(|seen| seen.is_runnable);
             let Some((number, cpu)) = balance::choose(self.cpus, seen.into_iter()) else { return };
             self.move_task(number, cpu, now);
         }
@@ -502,6 +516,8 @@ fn idled(pool: &Pool, cpu: u16, now: u64) -> u64 {
 enum Failed {
     Order(Verdict),
     Kernel(user_rt::Refusal),
+    /// The parent of a policy in a system.
+    Parent,
 }
 
 fn answer(verdict: Verdict, regs: [u64; 4]) -> Message {
@@ -512,6 +528,7 @@ impl Failed {
     fn answer(self) -> Message {
         match self {
             Failed::Order(verdict) => answer(verdict, [0; 4]),
+            Failed::Parent => answer(Verdict::BadOrder, [0; 4]),
             Failed::Kernel(refusal) => answer(Verdict::Refused, [refusal.error as u64, 0, 0, 0]),
         }
     }
@@ -522,6 +539,7 @@ impl fmt::Display for Failed {
         match self {
             Failed::Order(verdict) => write!(f, "{verdict:?}"),
             Failed::Kernel(refusal) => refusal.fmt(f),
+            Failed::Parent => f.write_str("the parent does not give it"),
         }
     }
 }

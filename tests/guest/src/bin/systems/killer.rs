@@ -114,21 +114,30 @@ fn ask_for_report(policy: &mut Service) {
 
 /// Writes a line to a log, and asks for it.
 fn write_and_read(journal: &mut Journal) {
-    journal.write(Level::Info, format_args!("still there")).expect("the log takes a line");
-    let line = journal.service().ask(|log| {
-        log::Client(log).read(
-            |mut read| {
-                read.set_last(1);
-                read.set_level(u8::MAX);
-            },
-            |line| Ok(line.get_text()? == b"still there"),
-        )
-    });
-    match line {
-        Ok(is_it) => assert!(is_it, "lost: another line"),
-        // The log was started again after it had taken the line; or it has not come to it yet.
-        Err(AskError::Refused(log::Refusal::NoMore)) => {}
-        Err(error) => panic!("stuck: reading the log: {error:?}"),
+    let (number, lost) = (arch::now(), journal.lost());
+    journal.write(Level::Info, format_args!("{number}")).expect("the log takes a line");
+    // A log that begins may not take it yet.
+    if journal.lost() != lost {
+        return;
+    }
+    let until = arch::now() + PATIENCE_S * boot::facts().tsc_hz;
+    loop {
+        let line = journal.service().ask(|log| {
+            log::Client(log).read(
+                |mut read| {
+                    read.set_last(1);
+                    read.set_level(u8::MAX);
+                },
+                |line| Ok(str::from_utf8(line.get_text()?).is_ok_and(|text| text.parse() == Ok(number))),
+            )
+        });
+        match line {
+            Ok(true) => return,
+            // It has not read its pool yet.
+            Ok(false) | Err(AskError::Refused(log::Refusal::NoMore)) => {}
+            Err(error) => panic!("stuck: reading the log: {error:?}"),
+        }
+        assert!(arch::now() < until, "lost: a line of the log");
     }
 }
 
