@@ -20,7 +20,7 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 # Bugs that a kernel can be built with.
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
-programs := "init pager store oom policy shell log-service serial power clock perf guest-tests"
+programs := "init pager store oom policy shell log-service serial power clock edu-driver perf guest-tests"
 # Crates that compile completely only for the kernel's target.
 bare_crates := "kern-hal ipc-fast kern-image"
 

@@ -5,6 +5,12 @@
 //! wants something. The kernel masks the line at each interrupt, until the driver asks for the next
 //! one ([`IrqAck`](crate::Op::IrqAck)). So a device interrupts a CPU no more often than its driver
 //! runs.
+//!
+//! A device that can interrupt by a message (MSI) has no line of a controller: it writes some word
+//! to some address, where the CPUs' interrupt controllers are. The numbers from [`FIRST_MSI`] on
+//! are lines of such devices. They work as other lines do, except that the kernel cannot mask them:
+//! a message that comes too early raises its bits, too. A process with the right `DEVICE` learns
+//! what the device has to write, and tells the device.
 
 /// How a line signals: bits of an argument of [`IrqAllow`](crate::Op::IrqAllow).
 pub mod line {
@@ -14,6 +20,16 @@ pub mod line {
     pub const LOW: u64 = 2;
     /// All of them.
     pub const ALL: u64 = LEVEL | LOW;
+}
+
+/// Lines that there can be: those of interrupt controllers, and those of messages.
+pub const LINES: u32 = 256;
+/// The first line of a device that interrupts by a message.
+pub const FIRST_MSI: u32 = 192;
+
+/// Whether a line is that of a device which interrupts by a message.
+pub const fn is_msi(line: u32) -> bool {
+    line >= FIRST_MSI && line < LINES
 }
 
 /// Lines that a CPU can be interrupted by.

@@ -24,9 +24,30 @@ pub enum Level {
 
 /// The parts that log: the kernel, and the programs of the boot archive by their files' names.
 pub const PARTS: &[&str] = &[
-    "kernel", "init", "pager", "store", "oom", "bench", "samples", "tables", "kerntest", "stress", "torture",
-    "fuzz", "paging", "scale", "hostile", "policy", "policies", "systems", "serial", "shell", "log", "power",
+    "kernel",
+    "init",
+    "pager",
+    "store",
+    "oom",
+    "bench",
+    "samples",
+    "tables",
+    "kerntest",
+    "stress",
+    "torture",
+    "fuzz",
+    "paging",
+    "scale",
+    "hostile",
+    "policy",
+    "policies",
+    "systems",
+    "serial",
+    "shell",
+    "log",
+    "power",
     "clock",
+    "edu-driver",
 ];
 
 impl Level {

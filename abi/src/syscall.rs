@@ -1042,17 +1042,23 @@ operations! { ($)
     CpuInfo = 76 {
         takes [machine(0, machine_rights::INFO)];
     }
-    /// Gives an IrqHandler a line of the machine's interrupt controllers. It keeps the line until
-    /// it ends, and no other IrqHandler can have it.
+    /// Gives an IrqHandler a line of the machine's interrupt controllers, or one of a device that
+    /// interrupts by a message. It keeps the line until it ends, and no other IrqHandler can have
+    /// it. Without an IrqHandler it says which message the device has to write: to the CPU where
+    /// the line was bound last.
     ///
-    /// In: rdi = Machine; rsi = IrqHandler; rdx = number of the line, as firmware numbers them
-    /// (global system interrupt); r8 = how it signals: bits of
-    /// [`devices::line`](crate::devices::line).
+    /// In: rdi = Machine; rsi = IrqHandler; 0: to ask for the message; rdx = number of the line, as
+    /// firmware numbers them (global system interrupt), or from
+    /// [`FIRST_MSI`](crate::devices::FIRST_MSI) on; r8 = how it signals: bits of
+    /// [`devices::line`](crate::devices::line), 0 for a message. Out: without an IrqHandler rdi =
+    /// physical address; rsi = 32-bit word.
     /// Rights: DEVICE; CONFIGURE of the IrqHandler.
     /// Errors: BadArgument (the machine has no such line, or an unknown bit), BadState (it has a
-    /// line), InUse (another one has it), Dying.
+    /// line; or the line was not bound yet), InUse (another one has it), Dying.
     IrqAllow = 77 {
-        takes [machine(0, machine_rights::DEVICE), irq(1, irq_rights::CONFIGURE)];
+        takes
+            [machine(0, machine_rights::DEVICE), irq(1, irq_rights::CONFIGURE)],
+            [machine(0, machine_rights::DEVICE)] when "to ask for a message";
         acts_for Machine;
     }
     /// Says where interrupts go: which bits of a Notification they raise, and which CPU they

@@ -188,6 +188,10 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> Resu
 /// Makes an ELF file with only what is loaded.
 pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(elf).context("not an ELF file")?;
+    // Linked without defmt's script: each string is a section of its own, and nobody finds it.
+    if builder.sections.iter().any(|section| section.name.starts_with(b".defmt.")) {
+        bail!("its log lines could not be read: its build script has to link with `-Tdefmt.x`");
+    }
     for section in &mut builder.sections {
         if !section.is_alloc() && !matches!(section.data, SectionData::SectionString) {
             section.delete = true;

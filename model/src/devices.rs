@@ -1,19 +1,28 @@
 //! Devices: interrupt lines and I/O ports. The model has no interrupts.
 
-use abi::devices::{CPU_LINES, PORTS, line};
+use abi::devices::{CPU_LINES, PORTS, is_msi, line};
 use abi::{Error, ObjType, Rights, irq_rights, machine_rights, port_rights};
 
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
+/// Whether a line is that of a device which interrupts by a message.
+fn is_message(number: u64) -> bool {
+    u32::try_from(number).is_ok_and(is_msi)
+}
+
 impl Model {
     pub fn irq_allow(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::DEVICE)?;
+        if args.0[1] == 0 {
+            return self.irq_message(args.0[2]);
+        }
         let irq = self.find(me, args.cap(1), ObjType::IrqHandler, irq_rights::CONFIGURE)?.object;
         let (number, how) = (args.0[2], args.0[3]);
-        if number >= self.limits.lines {
+        if number >= self.limits.lines && !is_message(number) {
             return Err(Refusal::argument(2));
         }
-        if how & !line::ALL != 0 {
+        let known = if is_message(number) { 0 } else { line::ALL };
+        if how & !known != 0 {
             return Err(Refusal::argument(3));
         }
         if self.irq_handler(irq).line.is_some() {
@@ -27,6 +36,18 @@ impl Model {
         }
         self.irq_handler_mut(irq).line = Some(number);
         Ok(Answer::DONE)
+    }
+
+    /// Says what a device writes to interrupt, or rather whether that can be said.
+    fn irq_message(&self, number: u64) -> Result {
+        if !is_message(number) {
+            return Err(Refusal::argument(2));
+        }
+        let owner = self.irqs().find(|irq| self.irq_handler(*irq).line == Some(number));
+        match owner.is_some_and(|irq| self.irq_handler(irq).cpu.is_some()) {
+            true => Ok(Answer::Free([0; 4], 0b11)),
+            false => Err(Error::BadState.into()),
+        }
     }
 
     /// Returns the IrqHandlers that have not ended.

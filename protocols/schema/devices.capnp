@@ -8,7 +8,7 @@
 struct Request {
   union {
     interrupt :group {
-      # Get the handler of the device's interrupt line.
+      # Get the handler of the device's interrupt.
       device @0 :UInt16;
       slot @1 :UInt32;
       # An empty slot of the process's, for the IrqHandler.
@@ -25,6 +25,11 @@ struct Request {
       # Find a range of the device's memory, of which a view can be had.
       device @5 :UInt16;
       range @6 :UInt16;
+    }
+    send :group {
+      # Make a device that interrupts by messages (MSI) send them to where its handler is bound. A device with a line does so
+      # without being asked.
+      device @7 :UInt16;
     }
   }
 }
@@ -44,6 +49,7 @@ struct Answer {
       write @6 :Bool;
       # Whether it may be written.
     }
+    send @7 :Void;
   }
 }
 
@@ -60,4 +66,6 @@ enum Refusal {
   # The process's memory is used up.
   refused @5;
   # The kernel refused for another reason.
+  notBound @6;
+  # The device's handler is not bound yet.
 }

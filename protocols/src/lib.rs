@@ -41,7 +41,7 @@ macro_rules! generated {
 }
 
 generated! {
-    clients_capnp clock_capnp console_capnp devices_capnp echo_capnp log_capnp manager_capnp names_capnp oom_capnp
+    clients_capnp clock_capnp console_capnp devices_capnp echo_capnp edu_capnp log_capnp manager_capnp names_capnp oom_capnp
     pager_capnp power_capnp store_capnp supervisor_capnp system_capnp tasks_capnp
 }
 

@@ -78,9 +78,9 @@ impl Driver {
         let mut nursery = Nursery::of_program(0);
         let slot = |nursery: &mut Nursery| nursery.take_slot().expect("a slot");
         let (ports, first, _) = devices::ports(RTC, 0, slot(&mut nursery)).expect("the ports of a clock");
-        let irq = devices::interrupt(RTC, slot(&mut nursery)).expect("the interrupt of a clock");
         let wakes: Notification = nursery.make(0).expect("a Notification");
-        let interrupt = Interrupt::new(irq, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let interrupt = Interrupt::of(RTC, slot(&mut nursery), &wakes, INTERRUPTED);
+        let interrupt = interrupt.expect("the interrupt of a clock");
         let rtc = Rtc::begin(Ports::new(ports, first));
         let hpet = hpet(&mut nursery);
         let mut driver = Driver { rtc, hpet, interrupt, known: None, told: 0 };

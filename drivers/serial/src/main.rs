@@ -64,10 +64,10 @@ impl Driver {
         let slot = |nursery: &mut Nursery| nursery.take_slot().expect("a slot");
         let (ports, first, _) =
             devices::ports(DEVICE, 0, slot(&mut nursery)).expect("the ports of a serial line");
-        let irq = devices::interrupt(DEVICE, slot(&mut nursery)).expect("the interrupt of a serial line");
         let wakes: Notification = nursery.make(0).expect("a Notification");
         wakes.bind(&own::task()).expect("a Notification of the first task");
-        let interrupt = Interrupt::new(irq, &wakes, INTERRUPTED).expect("interrupts on the own CPU");
+        let interrupt = Interrupt::of(DEVICE, slot(&mut nursery), &wakes, INTERRUPTED);
+        let interrupt = interrupt.expect("the interrupt of a serial line");
         let line = Line::new(Ports::new(ports, first)).expect("a serial line at the ports");
         let clients = Clients::new(&mut nursery).expect("Reply objects");
         Driver { line, interrupt, clients, waits: false }

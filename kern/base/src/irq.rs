@@ -9,14 +9,15 @@
 //!   given away again after a grace period: a CPU may still use it for the last IrqHandler.
 //! - Who claims the slot of an IrqHandler that does not end may change its route, and nobody else.
 //!   The CPU that ends the IrqHandler may, when nobody has the slot any more.
-//! - The line is masked while the slot is empty, or from the next interrupt on.
+//! - The line is masked while the slot is empty, or from the next interrupt on; unless it is that
+//!   of a message, which nobody can mask.
 //!
 //! # Memory ordering
 //! A CPU that gives an IrqHandler a line, or claims its slot, looks afterwards whether it is dying.
 //! The CPU that ends it marks it, and looks at both afterwards. One of the two sees the other.
 
 use abi::ObjType;
-use abi::devices::CPU_LINES;
+use abi::devices::{CPU_LINES, LINES};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Ref};
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -25,8 +26,8 @@ use smp::sync::{AtomicU32, AtomicU64};
 use crate::header::{Header, RootId};
 use crate::slot::Slot;
 
-/// Lines that the kernel can manage, of all interrupt controllers together.
-pub const LINES_MAX: usize = 256;
+/// Lines that the kernel can manage: of all interrupt controllers together, and of messages.
+pub const LINES_MAX: usize = LINES as usize;
 
 /// The interrupt of a device.
 #[repr(C, align(64))]
@@ -178,6 +179,11 @@ impl Lines {
             let _ = owner.irq.cut(to.addr());
             NoLine::HasOne
         })
+    }
+
+    /// Returns the IrqHandler that has a line.
+    pub fn owner<'k>(&self, line: u32, pin: Pin<'k>) -> Option<Ref<'k, IrqHandler>> {
+        self.0.get(line as usize)?.irq.get(pin)
     }
 
     /// Returns the lines that IrqHandlers have. For surveys.

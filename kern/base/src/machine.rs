@@ -72,8 +72,13 @@ pub trait Machine: Sized + Sync + 'static {
     /// Interrupts a CPU so that it drains its mailbox.
     fn wake(&self, cpu: CpuId);
 
-    /// Returns whether the machine has an interrupt line with this number.
+    /// Returns whether the machine has an interrupt line with this number. It has all of
+    /// [`abi::devices::is_msi`].
     fn has_line(&self, line: u32) -> bool;
+
+    /// Returns the address and the word of a message that interrupts where a route leads, if a
+    /// message can.
+    fn message_to(&self, to: Route) -> Option<(u64, u32)>;
 
     /// Masks a line, and says where its interrupts arrive from now on; `None`: nowhere. Returns
     /// `false` if the line cannot interrupt that CPU: then nothing has changed.

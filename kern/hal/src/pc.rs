@@ -4,6 +4,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use abi::audit::{AuditEvent, Record};
+use abi::devices::is_msi;
 use abi::{Error, TaskId};
 use kern_base::fault_ring::Report;
 use kern_base::irq::{Line, Route};
@@ -17,7 +18,7 @@ use test_abi::trace::Event;
 
 use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::log::Shown;
-use crate::dev::{exit, faults, ioapic, lapic, logport, port};
+use crate::dev::{exit, faults, ioapic, lapic, logport, msi, port};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
 use crate::mem::tlb;
@@ -66,11 +67,18 @@ impl Machine for Pc {
     }
 
     fn has_line(&self, line: u32) -> bool {
-        ioapic::has(line)
+        is_msi(line) || ioapic::has(line)
+    }
+
+    fn message_to(&self, to: Route) -> Option<(u64, u32)> {
+        msi::message_to(to)
     }
 
     fn route_line(&self, line: Line, to: Option<Route>) -> bool {
-        ioapic::route(line, to)
+        match is_msi(line.number) {
+            true => to.is_none_or(|to| msi::message_to(to).is_some()),
+            false => ioapic::route(line, to),
+        }
     }
 
     fn open_line(&self, line: u32) {

@@ -4,6 +4,7 @@
 //! Process 1 makes the objects of the driver's own memory, and keeps no capability of them. So they
 //! end with the driver, and the next one can have the interrupt line and the ports.
 
+use abi::devices::{FIRST_MSI, LINES};
 use abi::{Cap, Error, PAGE_SIZE};
 use heapless::Vec;
 use protocols::capnp::{self, struct_list};
@@ -19,7 +20,7 @@ use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
 use user_rt::{boot, report};
 
 use crate::launch::{LaunchError, at};
-use crate::pci::Bus;
+use crate::pci::{Bus, Messages};
 use crate::supervise::Parent;
 use crate::world::World;
 
@@ -37,16 +38,19 @@ pub struct Behind {
     pub memory: Vec<Grant, RANGES_MAX>,
     /// First and last port of each range.
     pub ports: Vec<(u16, u16), RANGES_MAX>,
+    /// How it is made to interrupt by messages, if it can.
+    pub messages: Option<Messages>,
 }
 
 /// Ranges of a device that is found.
 pub const RANGES_MAX: usize = 6;
 
-/// Finds the devices of a description that does not say where they are.
+/// Finds the devices of a description that do not say where they are. Returns the bus, too, if any
+/// of them is on it.
 pub fn find(
     devices: struct_list::Reader<'_, device::Owned>,
     nursery: &mut Nursery,
-) -> Result<Found, LaunchError> {
+) -> Result<(Found, Option<Bus>), LaunchError> {
     let mut bus = None;
     let mut found = Found::new();
     for device in devices {
@@ -66,7 +70,13 @@ pub fn find(
         }
         _ = found.push(there.unwrap_or_default());
     }
-    Ok(found)
+    Ok((found, bus))
+}
+
+/// Returns the line of a device that interrupts by messages, by its place in the description.
+fn line_of_messages(device: u16) -> u32 {
+    const { assert!(DEVICES_MAX as u32 <= LINES - FIRST_MSI) };
+    FIRST_MSI + u32::from(device)
 }
 
 /// Returns what controls the machine's power, if firmware tells: ports, and the table of methods.
@@ -93,6 +103,21 @@ impl World<'_> {
             _ = views.push(*grant);
         }
         Ok(())
+    }
+
+    /// Returns how a device is made to interrupt by messages, if it can.
+    fn messages(&self, device: u16) -> Option<Messages> {
+        self.found.get(usize::from(device))?.messages
+    }
+
+    /// Makes the devices of a process that has ended send no messages: nobody takes them, and they
+    /// would be taken for those of another device later.
+    pub fn stop_messages(&mut self, number: usize) {
+        for device in self.places[number].is.get_devices().into_iter().flatten() {
+            if let (Some(by), Some(bus)) = (self.messages(device), &mut self.bus) {
+                bus.stop(by);
+            }
+        }
     }
 
     /// Returns the views that a process may have: of the memory of its devices.
@@ -156,14 +181,35 @@ fn refused(refusal: user_rt::Refusal) -> Refusal {
 impl Server<Received> for Parent<'_, '_> {
     fn interrupt(&mut self, _: &Received, asked: request::interrupt::Reader<'_>) -> Done {
         let (number, device) = self.driven(asked.get_device())?;
-        // Interrupts by message are not there yet.
-        let interrupt::Line(line) = self.described(device)?.get_interrupt().which()? else {
-            return Err(Refusal::NotAllowed);
+        let (line, signal) = match self.described(device)?.get_interrupt().which()? {
+            interrupt::None(()) => return Err(Refusal::NotAllowed),
+            interrupt::Line(line) => {
+                (line.get_number().into(), Signal { level: line.get_level(), low: line.get_low() })
+            }
+            interrupt::Msi(()) => {
+                self.world.messages(device).ok_or(Refusal::NotAllowed)?;
+                (line_of_messages(device), Signal::default())
+            }
         };
-        let signal = Signal { level: line.get_level(), low: line.get_low() };
         self.give(number, asked.get_slot(), |handler: &IrqHandler| {
-            own::machine().allow_irq(handler, line.get_number().into(), signal)
+            own::machine().allow_irq(handler, line, signal)
         })
+    }
+
+    fn send(&mut self, _: &Received, asked: request::send::Reader<'_>) -> Done {
+        let (_, device) = self.driven(asked.get_device())?;
+        if !matches!(self.described(device)?.get_interrupt().which()?, interrupt::Msi(())) {
+            return Ok(());
+        }
+        let by = self.world.messages(device).ok_or(Refusal::NotAllowed)?;
+        let message = own::machine().message_of(line_of_messages(device));
+        let (address, word) = message.map_err(|refusal| match refusal.error {
+            Error::BadState => Refusal::NotBound,
+            _ => Refusal::Refused,
+        })?;
+        let bus = self.world.bus.as_mut().ok_or(Refusal::NotAllowed)?;
+        bus.send(by, address, word);
+        Ok(())
     }
 
     fn ports(

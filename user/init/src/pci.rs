@@ -19,13 +19,28 @@ const COMMAND: u8 = 0x04;
 const HEADER: u8 = 0x0c;
 const FIRST_BAR: u8 = 0x10;
 const BUSES: u8 = 0x18;
-/// Bits of the command register: to answer at ports, at memory addresses; not to interrupt by a
-/// line.
+const CAPABILITIES: u8 = 0x34;
+/// Bits of the command register: to answer at ports, at memory addresses; to write to memory; not
+/// to interrupt by a line.
 const ANSWERS_PORTS: u32 = 1 << 0;
 const ANSWERS_MEMORY: u32 = 1 << 1;
+const IS_MASTER: u32 = 1 << 2;
 const NO_LINE: u32 = 1 << 10;
 /// Status bits in the upper half of that register are cleared by writing ones.
 const COMMAND_BITS: u32 = 0xffff;
+/// A status bit: there is a list of capabilities.
+const HAS_CAPABILITIES: u32 = 1 << 20;
+
+/// The capability to interrupt by messages: its number; bits of its first register; the places of
+/// the others, of which the word is behind an address of 32 or of 64 bits.
+const MSI: u32 = 0x05;
+const MSI_IS_ON: u32 = 1 << 16;
+const MSI_COUNT: u32 = 0b111 << 20;
+const MSI_IS_WIDE: u32 = 1 << 23;
+const MSI_ADDRESS: u8 = 4;
+const MSI_UPPER_ADDRESS: u8 = 8;
+/// Capabilities that are looked at: a list may be a circle.
+const CAPABILITIES_MAX: usize = 48;
 
 /// Base address registers of an ordinary function.
 const BARS: u8 = RANGES_MAX as u8;
@@ -52,6 +67,14 @@ impl Function {
     }
 }
 
+/// How a device is made to interrupt by messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Messages {
+    of: Function,
+    /// The first register of its capability.
+    at: u8,
+}
+
 /// The machine's bus.
 pub struct Bus(IoPort);
 
@@ -61,6 +84,16 @@ impl Bus {
         let ports: IoPort = nursery.make(0)?;
         own::machine().allow_ports(&ports, ADDRESS, PORTS)?;
         Ok(Bus(ports))
+    }
+
+    /// Makes a device interrupt by this message alone.
+    pub fn send(&mut self, by: Messages, address: u64, word: u32) {
+        send(self, by, address, word);
+    }
+
+    /// Makes a device send no messages, and write nothing else to memory.
+    pub fn stop(&mut self, by: Messages) {
+        stop(self, by);
     }
 
     /// Finds the first device with these numbers, and lets it answer at its addresses.
@@ -89,9 +122,55 @@ fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Behind> {
     let command = config.read(found, COMMAND) & COMMAND_BITS;
     // It answers nowhere while its addresses are being found out.
     config.write(found, COMMAND, command & !(ANSWERS_MEMORY | ANSWERS_PORTS));
-    let behind = behind(config, found);
+    let behind = Behind { messages: messages(config, found), ..behind(config, found) };
     config.write(found, COMMAND, (command | ANSWERS_MEMORY | ANSWERS_PORTS) & !NO_LINE);
     Some(behind)
+}
+
+/// Finds a function's capability to interrupt by messages.
+fn messages(config: &mut impl Config, of: Function) -> Option<Messages> {
+    if config.read(of, COMMAND) & HAS_CAPABILITIES == 0 {
+        return None;
+    }
+    let mut at = config.read(of, CAPABILITIES) as u8 & !3;
+    for _ in 0..CAPABILITIES_MAX {
+        if at == 0 {
+            break;
+        }
+        let first = config.read(of, at);
+        if first & 0xff == MSI {
+            return Some(Messages { of, at });
+        }
+        at = (first >> 8) as u8 & !3;
+    }
+    None
+}
+
+fn send(config: &mut impl Config, by: Messages, address: u64, word: u32) {
+    stop(config, by);
+    let Messages { of, at } = by;
+    let first = config.read(of, at) & !MSI_COUNT;
+    let (low, high) = (address as u32, (address >> 32) as u32);
+    config.write(of, at + MSI_ADDRESS, low);
+    let data = match first & MSI_IS_WIDE != 0 {
+        true => {
+            config.write(of, at + MSI_UPPER_ADDRESS, high);
+            MSI_UPPER_ADDRESS + 4
+        }
+        false => MSI_UPPER_ADDRESS,
+    };
+    config.write(of, at + data, word);
+    config.write(of, at, first | MSI_IS_ON);
+    let command = config.read(of, COMMAND) & COMMAND_BITS;
+    // A message is a write to memory.
+    config.write(of, COMMAND, command | IS_MASTER | NO_LINE);
+}
+
+fn stop(config: &mut impl Config, Messages { of, at }: Messages) {
+    let command = config.read(of, COMMAND) & COMMAND_BITS;
+    config.write(of, COMMAND, command & !IS_MASTER);
+    let first = config.read(of, at);
+    config.write(of, at, first & !MSI_IS_ON);
 }
 
 /// Searches a bus, and those behind its bridges.
@@ -211,6 +290,10 @@ mod tests {
             &[
                 (NUMBERS, EDU),
                 (COMMAND, 0x0010_0400),
+                (CAPABILITIES, 0x40),
+                // Another capability, and behind it that of messages, for addresses of 64 bits.
+                (0x40, 0x0000_5001),
+                (0x50, 0x0080_0005),
                 (FIRST_BAR, 0xc041),
                 (FIRST_BAR + 4, 0xfea0_0000),
                 (FIRST_BAR + 8, 0x4000_0004),
@@ -219,6 +302,10 @@ mod tests {
             ],
         );
         fake.writable.insert((edu.0, COMMAND), 0xffff);
+        fake.writable.insert((edu.0, 0x50), 0x0071_0000);
+        for register in [0x54, 0x58, 0x5c] {
+            fake.writable.insert((edu.0, register), u32::MAX);
+        }
         fake.writable.insert((edu.0, FIRST_BAR), 0xffe0);
         fake.writable.insert((edu.0, FIRST_BAR + 4), 0xfff0_0000);
         fake.writable.insert((edu.0, FIRST_BAR + 8), 0xfff0_0000);
@@ -231,8 +318,9 @@ mod tests {
     fn a_device_is_found_behind_a_bridge() {
         let (mut fake, edu) = machine();
         let before = fake.registers.clone();
-        let Behind { memory, ports } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        let Behind { memory, ports, messages } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
         assert_eq!(ports[..], [(0xc040, 0xc05f)]);
+        assert_eq!(messages, Some(Messages { of: edu, at: 0x50 }));
         let memory: Vec<_> = memory.iter().map(|grant| (grant.range, grant.allows.write)).collect();
         let found = [0xfea0_0000, 0x2_4000_0000].map(|at| (Range::at(at, 256), true));
         assert_eq!(memory, found);
@@ -241,6 +329,30 @@ mod tests {
             let register = (edu.0, FIRST_BAR + 4 * number);
             assert_eq!(fake.registers[&register], before[&register], "its addresses are as before");
         }
+    }
+
+    #[test]
+    fn a_device_sends_messages_until_it_is_stopped() {
+        let (mut fake, edu) = machine();
+        let by = find(&mut fake, 0x1234, 0x11e8).expect("it is there").messages.expect("it can");
+        send(&mut fake, by, 0xfee0_1000, 0x31);
+        let of = |fake: &Fake, register: u8| fake.registers[&(edu.0, register)];
+        assert_eq!([0x54, 0x58, 0x5c].map(|at| of(&fake, at)), [0xfee0_1000, 0, 0x31]);
+        assert_eq!(of(&fake, 0x50) & 0x0071_0000, MSI_IS_ON, "one message");
+        assert_eq!(of(&fake, COMMAND) & 0xffff, 0b111 | NO_LINE);
+        stop(&mut fake, by);
+        assert_eq!((of(&fake, 0x50) & MSI_IS_ON, of(&fake, COMMAND) & IS_MASTER), (0, 0));
+        // An address of 32 bits: the word comes earlier.
+        fake.add(edu, &[(0x50, 0x0000_0005)]);
+        send(&mut fake, by, 0xfee0_2000, 0x32);
+        assert_eq!([0x54, 0x58].map(|at| of(&fake, at)), [0xfee0_2000, 0x32]);
+    }
+
+    #[test]
+    fn a_list_of_capabilities_may_be_a_circle() {
+        let (mut fake, edu) = machine();
+        fake.add(edu, &[(0x40, 0x4001)]);
+        assert_eq!(find(&mut fake, 0x1234, 0x11e8).expect("it is there").messages, None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::front::Front;
 use crate::launch::{LaunchError, at};
 use crate::memory::Memory;
 use crate::pace::Pace;
+use crate::pci::Bus;
 use crate::places::{self, NOTES, Place, SLOTS, State, building_log2};
 use crate::restarts::{Fate, Restarts};
 use crate::security::Policy;
@@ -52,6 +53,8 @@ pub struct World<'a> {
     pub views: Views<Frames>,
     /// What was found of devices.
     pub found: Found,
+    /// The bus on which some of them are.
+    pub bus: Option<Bus>,
     /// An empty slot, for what is made and then given away.
     pub scratch: Cap,
     /// Receives the calls.
@@ -95,7 +98,7 @@ impl<'a> World<'a> {
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
         let scratch = at("a slot", memory.own.take_slot())?;
-        let found = devices::find(system.get_devices()?, &mut memory.own)?;
+        let (found, bus) = devices::find(system.get_devices()?, &mut memory.own)?;
         let mut world = World {
             system,
             policy,
@@ -105,6 +108,7 @@ impl<'a> World<'a> {
             places,
             views,
             found,
+            bus,
             scratch,
             front,
             pace: Pace::default(),
@@ -210,6 +214,7 @@ impl<'a> World<'a> {
         if let Some(waiting) = place.waiting.take() {
             self.front.forget(waiting.saved);
         }
+        self.stop_messages(number);
         self.take_views(number);
         self.disconnect_clients(number);
         self.places[number].clear();

@@ -38,6 +38,13 @@ pub fn interrupt(device: u16, slot: Cap) -> core::result::Result<IrqHandler, Dev
     Ok(IrqHandler::at(slot))
 }
 
+/// Makes a device that interrupts by messages (MSI) send them to the CPU to which its handler is
+/// bound. Has to be called again after that was bound to another CPU. A device with a line
+/// interrupts without being asked.
+pub fn send(device: u16) -> core::result::Result<(), DeviceError> {
+    parent().send(|mut asked| asked.set_device(device))
+}
+
 /// Gets a range of a device's I/O ports: by its place, 0 for the first. Returns the first port and
 /// the last one, too. `slot` is empty.
 pub fn ports(device: u16, range: u16, slot: Cap) -> core::result::Result<(IoPort, u16, u16), DeviceError> {
@@ -116,10 +123,18 @@ pub struct Turn {
 }
 
 impl Interrupt {
-    /// Makes interrupts raise these bits. The driver begins by looking at its device.
-    pub fn new(irq: IrqHandler, to: &Notification, bits: u64) -> Result<Interrupt> {
-        let (_, cpu) = invoke::who_am_i()?;
-        irq.bind(&own::sched_control(), cpu, to, bits)?;
+    /// Gets the interrupt of a device, and makes it raise these bits. The driver begins by looking
+    /// at its device. `slot` is empty.
+    pub fn of(
+        device: u16,
+        slot: Cap,
+        to: &Notification,
+        bits: u64,
+    ) -> core::result::Result<Interrupt, DeviceError> {
+        let irq = interrupt(device, slot)?;
+        let (_, cpu) = invoke::who_am_i().map_err(Failure::Transport)?;
+        irq.bind(&own::sched_control(), cpu, to, bits).map_err(Failure::Transport)?;
+        send(device)?;
         Ok(Interrupt { irq, again: Some(0) })
     }
 
@@ -162,6 +177,13 @@ impl Machine {
     pub fn allow_irq(&self, to: &IrqHandler, line: u32, signal: Signal) -> Result<()> {
         let args = Args::plain(Op::IrqAllow, self.arg(), to.arg(), line.into(), signal.bits());
         syscall(args).done()
+    }
+
+    /// Returns the address and the word that a device has to write to interrupt by a line from
+    /// [`abi::devices::FIRST_MSI`] on, which is bound.
+    pub fn message_of(&self, line: u32) -> Result<(u64, u32)> {
+        let a = syscall(Args::plain(Op::IrqAllow, self.arg(), 0, line.into(), 0)).check()?;
+        Ok((a.rdi, a.rsi as u32))
     }
 
     /// Gives an IoPort `count` ports from the first on.

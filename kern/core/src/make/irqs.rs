@@ -1,6 +1,6 @@
 //! IrqHandlers get their lines, and are bound to Notifications.
 
-use abi::devices::{CPU_LINES, line};
+use abi::devices::{CPU_LINES, is_msi, line};
 use abi::{Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::irq::{IrqHandler, Line, NoLine, Route};
@@ -23,10 +23,14 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::IrqAllow`].
     pub fn irq_allow(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::IrqAllow as u8 }, 0>(me, args.cap())?;
+        if args.a1 == 0 {
+            return self.irq_message(args.a2);
+        }
         let irq = self.caps().operand::<IrqHandler, { Op::IrqAllow as u8 }, 1>(me, args.cap1())?;
         let number = u32::try_from(args.a2).ok().filter(|number| self.k.machine.has_line(*number));
         let number = number.ok_or(Refusal::argument(2))?;
-        refuse_if(args.a3 & !line::ALL != 0, Refusal::argument(3))?;
+        let known = if is_msi(number) { 0 } else { line::ALL };
+        refuse_if(args.a3 & !known != 0, Refusal::argument(3))?;
         let free_since = self.k.lines.free_since(number);
         let is_reusable = self.k.cpus.epoch.is_reusable(free_since);
         refuse_if(!is_reusable, Refusal::Restart { epoch: free_since + 2 })?;
@@ -43,6 +47,16 @@ impl<'k, M: Machine> Make<'k, M> {
             return Err(Error::Dying.into());
         }
         Ok(Answer::DONE)
+    }
+
+    /// Returns the message that a device has to write to interrupt by a line.
+    fn irq_message(self, number: u64) -> Result<Answer> {
+        let number = u32::try_from(number).ok().filter(|number| is_msi(*number));
+        let owner = self.k.lines.owner(number.ok_or(Refusal::argument(2))?, self.pin());
+        let route = owner.and_then(|irq| irq.get().route());
+        let message = route.and_then(|route| self.k.machine.message_to(route));
+        let (address, word) = message.ok_or(Error::BadState)?;
+        Ok(Answer::Values([address, word.into(), 0, 0]))
     }
 
     /// Carries out [`abi::Op::IrqBind`].

@@ -1,5 +1,6 @@
 //! The arguments of an operation: mostly capabilities that the process has, sometimes any values.
 
+use abi::devices::FIRST_MSI;
 use abi::membership::watch;
 use abi::time::WHOLE_CPU;
 use abi::{
@@ -273,7 +274,9 @@ impl Chooser<'_> {
             Op::FramePin => [frame, machine, 0, 0, 0, 0],
             Op::FrameUnpin => [frame, machine, 0, 0, 0, 0],
             Op::IrqAllow => {
-                [machine, self.cap(ObjType::IrqHandler).arg(), self.dice.below(3) as u64, 0, 0, 0]
+                let line = self.dice.of(&[0, 1, 2, u64::from(FIRST_MSI)]);
+                let irq = self.cap(ObjType::IrqHandler).arg();
+                [machine, self.dice.of(&[irq, irq, irq, 0]), line, 0, 0, 0]
             }
             Op::IrqBind => {
                 let (by, irq) = (self.cap(ObjType::SchedControl), self.cap(ObjType::IrqHandler));

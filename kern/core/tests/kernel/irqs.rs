@@ -1,6 +1,6 @@
 //! Interrupts of devices and I/O ports: who gets them, where interrupts arrive, and how they end.
 
-use abi::devices::{CPU_LINES, line};
+use abi::devices::{CPU_LINES, FIRST_MSI, LINES, line};
 use abi::{Cap, Error, FLAG_NOTIFICATION, MsgInfo, ObjType, Op};
 
 use crate::scene::Scene;
@@ -111,6 +111,41 @@ fn a_driver_wakes_in_the_same_way_whatever_runs_and_however_it_waits() {
             assert!(s.w.runs(0, &hog), "{case}: the program goes on");
         }
     }
+}
+
+/// A device that interrupts by a message: its line works as others do, and nobody can mask it.
+#[test]
+fn messages_interrupt() {
+    const MESSAGE: u64 = FIRST_MSI as u64 + 5;
+    let ask = |s: &mut Scene, line: u64| s.w.ask(0, Op::IrqAllow, &[abi::INIT_MACHINE.arg(), 0, line, 0]);
+    let mut s = Scene::new(2);
+    assert_eq!(ask(&mut s, LINE), Err((Error::BadArgument, 2)), "a line of a controller");
+    assert_eq!(ask(&mut s, LINES.into()), Err((Error::BadArgument, 2)));
+    assert_eq!(ask(&mut s, MESSAGE), Err((Error::BadState, 0)), "nobody has it");
+    let (task, note) = driver(&mut s, 0, 20);
+    let (irq, other) = (s.w.make(0, ObjType::IrqHandler, 0), s.w.make(0, ObjType::IrqHandler, 0));
+    assert_eq!(allow(&mut s, irq, MESSAGE, line::LEVEL), Err((Error::BadArgument, 3)));
+    assert_eq!(allow(&mut s, irq, MESSAGE, 0), Ok(()));
+    assert_eq!(allow(&mut s, other, MESSAGE, 0), Err((Error::InUse, 0)));
+    assert_eq!(ask(&mut s, MESSAGE), Err((Error::BadState, 0)), "it is bound nowhere");
+    bind(&mut s, irq, note, 1).expect("it has a line");
+    let told = ask(&mut s, MESSAGE).expect("it is bound");
+    assert_eq!((told.rdi, told.rsi), (0xfee0_1000, 0), "the second CPU, the first place");
+    for _ in 0..2 {
+        // The driver has not asked for it.
+        assert!(s.w.signal(MESSAGE as u32));
+    }
+    s.w.run();
+    assert!(s.w.runs(0, &task), "the driver runs");
+    assert_eq!(s.w.result(&task).rdx, BITS);
+    s.w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), 0, 0, 0]);
+    assert!(s.w.signal(MESSAGE as u32), "the device goes on");
+    bind(&mut s, irq, note, 0).expect("it has a line");
+    assert_eq!(ask(&mut s, MESSAGE).expect("it is bound").rdi, 0xfee0_0000, "the first CPU");
+    s.delete(irq);
+    assert!(!s.w.signal(MESSAGE as u32), "it goes nowhere");
+    assert_eq!(ask(&mut s, MESSAGE), Err((Error::BadState, 0)));
+    assert_eq!(allow(&mut s, other, MESSAGE, 0), Ok(()), "the line is free again");
 }
 
 #[test]

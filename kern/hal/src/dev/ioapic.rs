@@ -12,12 +12,13 @@
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU8, AtomicU32};
 
+use abi::devices::FIRST_MSI;
 use abi::devices::line::{LEVEL, LOW};
 use kern_base::irq::{LINES_MAX, Line, Route};
 use spin::Once;
 use spin::mutex::TicketMutex;
 
-use crate::cpu::percpu;
+use crate::dev::msi;
 use crate::mem::kernel;
 use crate::mem::table::MapError;
 use crate::trap::FIRST_DEVICE;
@@ -103,7 +104,7 @@ pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
     for ((address, first), number) in found.zip(0..) {
         let mut registers = Registers(kernel::map_device(address, 0x1000, kernel::DEVICE)?);
         let count = ((registers.read(VERSION) >> 16) & 0xff) + 1;
-        let count = count.min((LINES_MAX as u32).saturating_sub(first));
+        let count = count.min(FIRST_MSI.saturating_sub(first));
         (0..count).for_each(|index| registers.set(index, first + index, 0));
         // More than there is room for are left as firmware left them, and nobody gets their lines.
         let Some(place) = ALL.get(usize::from(number)) else { continue };
@@ -128,11 +129,9 @@ pub fn has(line: u32) -> bool {
 pub fn route(line: Line, to: Option<Route>) -> bool {
     let target = match to {
         None => None,
-        Some(Route { cpu, place }) => {
-            // A controller knows eight bits of an APIC's number.
-            let apic = percpu::of(cpu).and_then(|cpu| u8::try_from(cpu.apic_id).ok());
-            let Some(apic) = apic.filter(|apic| *apic != u8::MAX) else { return false };
-            Some((u32::from(apic) << DESTINATION_SHIFT, FIRST_DEVICE + place))
+        Some(to) => {
+            let Some(apic) = msi::short_apic_id(to) else { return false };
+            Some((u32::from(apic) << DESTINATION_SHIFT, FIRST_DEVICE + to.place))
         }
     };
     let Some(apic) = of(line.number) else { return false };

@@ -24,6 +24,8 @@ pub mod log;
 #[cfg(target_os = "none")]
 pub mod logport;
 #[cfg(target_os = "none")]
+pub mod msi;
+#[cfg(target_os = "none")]
 pub mod port;
 #[cfg(all(target_os = "none", feature = "trace"))]
 pub mod rings;

@@ -1,6 +1,7 @@
 //! Acts of tasks on memory and capabilities: make, copy, move, map, delete, revoke, reset, start
 //! tasks. Their results are not judged; only the invariants must hold, and each act must end.
 
+use abi::devices::FIRST_MSI;
 use abi::events::Window;
 use abi::{
     Cap, FLAG_NONBLOCK, FLAG_PAGES, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights,
@@ -141,8 +142,9 @@ impl Cast {
                 Regs::op(Op::TaskConfigure, &[AUTHORITY.arg(), of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
             12 if b < 8 => {
-                let line = u64::from(a % 3);
-                Regs::op(Op::IrqAllow, &[MACHINE.arg(), of(ObjType::IrqHandler).arg(), line])
+                let line = [0, 1, u64::from(FIRST_MSI)][usize::from(a % 3)];
+                let irq = if b == 0 { 0 } else { of(ObjType::IrqHandler).arg() };
+                Regs::op(Op::IrqAllow, &[MACHINE.arg(), irq, line])
             }
             12 if b < 20 => {
                 let note = if b < 18 { of(ObjType::Notification).arg() } else { 0 };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use abi::audit::Record;
+use abi::devices::is_msi;
 use kern_base::irq::{Line, Route};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
@@ -179,7 +180,11 @@ impl Machine for Fake {
     }
 
     fn has_line(&self, line: u32) -> bool {
-        line < LINES
+        line < LINES || is_msi(line)
+    }
+
+    fn message_to(&self, to: Route) -> Option<(u64, u32)> {
+        (to.cpu.index() < FAR_CPU).then(|| (0xfee0_0000 | (to.cpu.index() as u64) << 12, to.place.into()))
     }
 
     fn route_line(&self, line: Line, to: Option<Route>) -> bool {

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod make;
 pub mod stop;
 
+use abi::devices::is_msi;
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::accounts::Accounts;
 use kern_base::cpu::{CpuBlock, CpuPair};
@@ -565,7 +566,7 @@ impl World {
     /// A device signals. Returns whether that interrupts a CPU.
     pub fn signal(&mut self, line: u32) -> bool {
         let state = self.k.machine.hardware().lines.get(&line).copied().unwrap_or_default();
-        let Some(to) = state.to.filter(|_| state.is_open) else { return false };
+        let Some(to) = state.to.filter(|_| state.is_open || is_msi(line)) else { return false };
         self.k.machine.hardware().in_service += 1;
         self.pass(to.cpu.index(), Why::Device(to.place));
         assert_eq!(self.k.machine.hardware().in_service, 0, "an interrupt is not acknowledged");

@@ -1,5 +1,5 @@
 //! Processes of systems: each does what `role=` says in its description. The systems
-//! `supervision`, `starved`, `sixty`, `restarts`, `charges` and `vandals` are made of them.
+//! `supervision`, `starved`, `sixty`, `restarts`, `charges`, `edu` and `vandals` are made of them.
 //!
 //! | role | what it does |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | `asker` | tests what the clients of such servers see ([`asker`]) |
 //! | `hoard` | a counter that writes into memory of its pager at each call ([`hoard`]) |
 //! | `charges` | tests pagers and policies that end, and those in their charge ([`charges`]) |
+//! | `edu` | asks a driver for factorials ([`factorials`]) |
 //! | `load` | calls a counter all the time, and sees that each call is counted once |
 //! | `killer` | kills the others at random, in the middle of requests ([`killer`]) |
 //! | `vandal` | sends servers and process 1 whatever comes to its mind ([`vandals`]) |
@@ -24,6 +25,7 @@ extern crate alloc;
 
 mod asker;
 mod charges;
+mod factorials;
 mod hoard;
 mod killer;
 mod servers;
@@ -37,6 +39,7 @@ fn begin(_: u64) -> ! {
     match boot::options().value("role") {
         Some("counter") => servers::count(),
         Some("hoard") => hoard::count(),
+        Some("edu") => factorials::ask(),
         Some("charges") => charges::judge(),
         Some("beater") => servers::beat(),
         Some("caller") => servers::call(),
@@ -50,7 +53,7 @@ fn begin(_: u64) -> ! {
         Some("vandal") => vandals::vandalise(),
         Some("witness") => vandals::witness(),
         role => panic!(
-            "role={role:?}: want asker, beater, caller, charges, counter, head, hoard, hog, killer, last, link, \
+            "role={role:?}: want asker, beater, caller, charges, counter, edu, head, hoard, hog, killer, last, link, \
              load, vandal or witness"
         ),
     }

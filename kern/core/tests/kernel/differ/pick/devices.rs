@@ -1,6 +1,6 @@
 //! Arguments of the operations on devices.
 
-use abi::devices::line;
+use abi::devices::{FIRST_MSI, line};
 use abi::{ObjType, Op};
 
 use super::Pick;
@@ -17,7 +17,12 @@ impl Pick<'_> {
                 let has_none = |model: &model::Model, it| model.irq_handler(it).line.is_none();
                 let irq = self.cap_where(ObjType::IrqHandler, has_none);
                 let wrong = self.dice.of(&[24, u64::MAX]);
-                let number = if self.dice.once_in(8) { wrong } else { self.dice.below(24) as u64 };
+                let line = self.dice.below(24) as u64;
+                let message = u64::from(FIRST_MSI) + self.dice.below(3) as u64;
+                let number = if self.dice.once_in(8) { wrong } else { self.dice.of(&[line, line, message]) };
+                if self.dice.once_in(4) {
+                    return [machine, 0, self.dice.of(&[message, message, number]), 0, 0, 0];
+                }
                 let how =
                     self.dice.of(&[0, 0, line::LEVEL, line::LEVEL, line::ALL, line::ALL, line::ALL + 1]);
                 [machine, irq, number, how, 0, 0]
