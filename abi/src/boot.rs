@@ -27,7 +27,7 @@ pub const INIT_UTCB_VA: u64 = 0x1000_2000;
 pub const ARCHIVE_VA: u64 = 0x2000_0000;
 /// Process 1's stack: top and size in bytes.
 pub const INIT_STACK_TOP: u64 = 0x1100_0000;
-pub const INIT_STACK_SIZE: u64 = 0x2_0000;
+pub const INIT_STACK_SIZE: u64 = 0x4_0000;
 
 /// Highest user address plus one: the last page of the lower half is never mapped.
 pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;

@@ -1045,7 +1045,7 @@ operations! { ($)
     /// Gives an IrqHandler a line of the machine's interrupt controllers, or one of a device that
     /// interrupts by a message. It keeps the line until it ends, and no other IrqHandler can have
     /// it. Without an IrqHandler it says which message the device has to write: to the CPU where
-    /// the line was bound last.
+    /// the line was bound.
     ///
     /// In: rdi = Machine; rsi = IrqHandler; 0: to ask for the message; rdx = number of the line, as
     /// firmware numbers them (global system interrupt), or from
@@ -1069,7 +1069,8 @@ operations! { ($)
     /// In: rdi = SchedControl that covers the CPU; rsi = IrqHandler; rdx = Notification; 0: the
     /// interrupts go nowhere from now on; r8 = bits; r9 = CPU.
     /// Rights: SCHEDULE; HANDLE of the IrqHandler; NOTIFY of the Notification.
-    /// Errors: BadArgument (no bits), NoCpu (or one that lines cannot interrupt), OverLimit (the
+    /// Errors: BadArgument (no bits), NoCpu (or one that lines cannot interrupt; or the line is
+    /// that of a message, which goes to the CPU where it was bound first), OverLimit (the
     /// SchedControl does not cover it), BadState (it has no line), InUse (it is bound), Full (the
     /// CPU has as many lines as it can; detail: how many), Dying.
     IrqBind = 78 {

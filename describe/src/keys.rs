@@ -57,7 +57,7 @@ pub const PCI: &[Key] = &[
 ];
 
 pub const INTERRUPT: &[Key] = &[
-    key("line", "4", "the number of the interrupt line, from 0 to 255"),
+    key("line", "4", "the number of the interrupt line, from 0 to 191"),
     key("trigger", "\"level\"", "`edge` or `level`"),
     key("polarity", "\"low\"", "`high` or `low`"),
 ];

@@ -79,6 +79,10 @@ impl Model {
             Error::SlotOccupied => Error::InUse.into(),
             _ => why,
         })?;
+        let (line, before) = (self.irq_handler(irq).line, self.irq_handler(irq).cpu);
+        if line.is_some_and(is_message) && before.is_some_and(|before| before != cpu) {
+            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        }
         let others = self.irqs().filter(|other| self.irq_handler(*other).cpu == Some(cpu)).count();
         if self.irq_handler(irq).cpu != Some(cpu) && others >= CPU_LINES {
             return Err(Refusal::new(Error::Full, CPU_LINES as u64));

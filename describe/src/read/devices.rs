@@ -1,6 +1,7 @@
 //! Reads devices: their ports, memory and interrupts.
 
 use abi::PAGE_SIZE;
+use abi::devices::FIRST_MSI;
 
 use crate::keys;
 use crate::problem::Problems;
@@ -144,7 +145,8 @@ fn pci(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<(u1
 /// Reads an interrupt line.
 fn interrupt(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<Interrupt>> {
     let fields = entry.table(format!("`interrupt` of {owner}"), keys::INTERRUPT, problems)?;
-    let number = fields.need("line", problems).and_then(|line| line.number(0..=255, problems));
+    let number =
+        fields.need("line", problems).and_then(|line| line.number(0..=u64::from(FIRST_MSI - 1), problems));
     let trigger = fields.get("trigger").and_then(|entry| entry.word(&["edge", "level"], problems));
     let polarity = fields.get("polarity").and_then(|entry| entry.word(&["high", "low"], problems));
     let level = trigger.is_some_and(|trigger| trigger.value == "level");

@@ -32,11 +32,13 @@ const FACTORIAL: usize = 0x08 / 4;
 const STATUS: usize = 0x20 / 4;
 const CAUSE: usize = 0x24 / 4;
 const ACKNOWLEDGE: usize = 0x64 / 4;
-/// Bits of the status, to interrupt when a factorial is ready; and of the cause: one is ready.
+/// Bits of the status: one is being computed; interrupt when it is ready. And of the cause.
+const COMPUTES: u32 = 0x01;
 const TELL: u32 = 0x80;
 const READY: u32 = 1;
-/// Microseconds that the device may take.
+/// Microseconds that the device may take, and between looks at what it did for others.
 const PATIENCE: u64 = 1_000_000;
+const LOOK: u64 = 100;
 
 struct Driver {
     registers: &'static [AtomicU32],
@@ -77,8 +79,6 @@ impl Driver {
         let wakes: Notification = nursery.make(0).expect("a Notification");
         let interrupt = Interrupt::of(DEVICE, slot(&mut nursery), &wakes, INTERRUPTED);
         let driver = Driver { registers, interrupt: interrupt.expect("its interrupt"), wakes };
-        // An earlier driver may have left a factorial.
-        driver.write(ACKNOWLEDGE, u32::MAX);
         driver.write(STATUS, TELL);
         driver
     }
@@ -94,21 +94,34 @@ impl Driver {
     /// Lets the device compute. Returns `None` if it has not interrupted in time.
     fn factorial(&mut self, number: u32) -> Option<u32> {
         let until = now() + boot::ticks(PATIENCE);
-        // Bits of an earlier interrupt that came too late.
-        _ = self.wakes.wait_until(0);
+        // What an earlier driver asked for, or somebody who did not wait for it: the device takes
+        // no other number meanwhile.
+        while self.read(STATUS) & COMPUTES != 0 {
+            self.pause(now() + boot::ticks(LOOK))?;
+            if now() >= until {
+                return None;
+            }
+        }
+        self.write(ACKNOWLEDGE, READY);
         self.write(FACTORIAL, number);
         loop {
             self.interrupt.rearm().expect("its interrupt");
-            if self.read(CAUSE) & READY != 0 {
+            if self.read(STATUS) & COMPUTES == 0 && self.read(CAUSE) & READY != 0 {
                 self.write(ACKNOWLEDGE, READY);
                 return Some(self.read(FACTORIAL));
             }
             if now() >= until {
                 return None;
             }
-            let next = self.interrupt.again().map_or(until, |again| again.min(until));
-            // A timeout is no error.
-            _ = self.wakes.wait_until(next);
+            self.pause(self.interrupt.again().map_or(until, |again| again.min(until)))?;
+        }
+    }
+
+    /// Waits for an interrupt, until a time at most.
+    fn pause(&self, until: u64) -> Option<()> {
+        match self.wakes.wait_until(until) {
+            Err(refusal) if refusal.error != abi::Error::Timeout => None,
+            _ => Some(()),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! end with the driver, and the next one can have the interrupt line and the ports.
 
 use abi::devices::{FIRST_MSI, LINES};
-use abi::{Cap, Error, PAGE_SIZE};
+use abi::{Cap, Error, PAGE_SIZE, Rights};
 use heapless::Vec;
 use protocols::capnp::{self, struct_list};
 use protocols::devices::{Refusal, Server, answer, request};
@@ -13,7 +13,7 @@ use protocols::system::device::{bus, interrupt};
 use protocols::system::{DEVICES_MAX, device, text};
 use user_rt::cap::{Handle, IoPort, IrqHandler};
 use user_rt::devices::Signal;
-use user_rt::invoke::transfer;
+use user_rt::invoke::{copy, transfer};
 use user_rt::ipc::Received;
 use user_rt::spawn::{Nursery, own};
 use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
@@ -38,8 +38,9 @@ pub struct Behind {
     pub memory: Vec<Grant, RANGES_MAX>,
     /// First and last port of each range.
     pub ports: Vec<(u16, u16), RANGES_MAX>,
-    /// How it is made to interrupt by messages, if it can.
+    /// How it is made to interrupt by messages, if it can; and those that it sends.
     pub messages: Option<Messages>,
+    pub sends: Option<(u64, u32)>,
 }
 
 /// Ranges of a device that is found.
@@ -114,10 +115,22 @@ impl World<'_> {
     /// would be taken for those of another device later.
     pub fn stop_messages(&mut self, number: usize) {
         for device in self.places[number].is.get_devices().into_iter().flatten() {
-            if let (Some(by), Some(bus)) = (self.messages(device), &mut self.bus) {
+            let (Some(found), Some(bus)) = (self.found.get_mut(usize::from(device)), &mut self.bus) else {
+                continue;
+            };
+            if let Some(by) = found.messages {
                 bus.stop(by);
+                found.sends = None;
+                // Nobody writes to its place any more. It is empty if the driver has not asked.
+                _ = own::cnode().delete(self.handler(device));
             }
         }
+    }
+
+    /// Returns the slot in which process 1 keeps the handler of a device that interrupts by
+    /// messages, so that it lasts as long as the device may send some.
+    fn handler(&self, device: u16) -> Cap {
+        Cap(self.handlers.0 + u32::from(device))
     }
 
     /// Returns the views that a process may have: of the memory of its devices.
@@ -144,11 +157,12 @@ impl<'a> Parent<'_, 'a> {
     }
 
     /// Makes an object of a process's memory, and lets `prepare` give it what it is to have. Its
-    /// capability then is in a slot of the process.
+    /// capability then is in a slot of the process; and in `keep`, if process 1 needs it, too.
     fn give<T: Handle>(
         &self,
         number: usize,
         slot: u32,
+        keep: Option<Cap>,
         prepare: impl FnOnce(&T) -> user_rt::Result<()>,
     ) -> Done {
         let place = &self.world.places[number];
@@ -156,11 +170,20 @@ impl<'a> Parent<'_, 'a> {
         let scratch = self.world.scratch;
         let made = place.building.untyped().retype::<T>(0, own::cnode().slot(scratch), 1);
         made.map_err(refused)?;
-        let given = prepare(&T::at(scratch)).map_err(refused).and_then(|()| {
-            let moved = transfer(T::at(scratch), child.cnode.slot(Cap(slot)));
-            moved.map_err(|refusal| match refusal.error {
-                Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
-                _ => Refusal::Refused,
+        let object = T::at(scratch);
+        let prepared = prepare(&object).and_then(|()| match keep {
+            Some(keep) => copy(&object, own::cnode().slot(keep), Rights::ALL, 0),
+            None => Ok(()),
+        });
+        let given = prepared.map_err(refused).and_then(|()| {
+            let moved = transfer(object, child.cnode.slot(Cap(slot)));
+            moved.map_err(|refusal| {
+                // It was empty before.
+                keep.into_iter().for_each(|keep| _ = own::cnode().delete(keep));
+                match refusal.error {
+                    Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
+                    _ => Refusal::Refused,
+                }
             })
         });
         if given.is_err() {
@@ -181,17 +204,18 @@ fn refused(refusal: user_rt::Refusal) -> Refusal {
 impl Server<Received> for Parent<'_, '_> {
     fn interrupt(&mut self, _: &Received, asked: request::interrupt::Reader<'_>) -> Done {
         let (number, device) = self.driven(asked.get_device())?;
-        let (line, signal) = match self.described(device)?.get_interrupt().which()? {
+        let (line, signal, keep) = match self.described(device)?.get_interrupt().which()? {
             interrupt::None(()) => return Err(Refusal::NotAllowed),
             interrupt::Line(line) => {
-                (line.get_number().into(), Signal { level: line.get_level(), low: line.get_low() })
+                let signal = Signal { level: line.get_level(), low: line.get_low() };
+                (line.get_number().into(), signal, None)
             }
             interrupt::Msi(()) => {
                 self.world.messages(device).ok_or(Refusal::NotAllowed)?;
-                (line_of_messages(device), Signal::default())
+                (line_of_messages(device), Signal::default(), Some(self.world.handler(device)))
             }
         };
-        self.give(number, asked.get_slot(), |handler: &IrqHandler| {
+        self.give(number, asked.get_slot(), keep, |handler: &IrqHandler| {
             own::machine().allow_irq(handler, line, signal)
         })
     }
@@ -207,8 +231,12 @@ impl Server<Received> for Parent<'_, '_> {
             Error::BadState => Refusal::NotBound,
             _ => Refusal::Refused,
         })?;
-        let bus = self.world.bus.as_mut().ok_or(Refusal::NotAllowed)?;
-        bus.send(by, address, word);
+        let World { bus: Some(bus), found, .. } = &mut *self.world else { return Err(Refusal::NotAllowed) };
+        let sends = found.get_mut(usize::from(device)).map(|found| &mut found.sends);
+        if let Some(sends) = sends.filter(|sends| **sends != Some((address, word))) {
+            bus.send(by, address, word);
+            *sends = Some((address, word));
+        }
         Ok(())
     }
 
@@ -226,7 +254,7 @@ impl Server<Received> for Parent<'_, '_> {
         let (first, last) = range.ok_or(Refusal::NotAllowed)?;
         answer.set_first(first);
         answer.set_last(last);
-        self.give(number, asked.get_slot(), |ports: &IoPort| {
+        self.give(number, asked.get_slot(), None, |ports: &IoPort| {
             own::machine().allow_ports(ports, first, u32::from(last) + 1 - u32::from(first))
         })
     }

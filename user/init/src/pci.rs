@@ -37,10 +37,18 @@ const MSI: u32 = 0x05;
 const MSI_IS_ON: u32 = 1 << 16;
 const MSI_COUNT: u32 = 0b111 << 20;
 const MSI_IS_WIDE: u32 = 1 << 23;
+/// Behind the word is a register that masks messages.
+const MSI_HAS_MASK: u32 = 1 << 24;
+/// The capability to interrupt by a table of messages, which nobody here fills.
+const MSI_X: u32 = 0x11;
+const MSI_X_IS_ON: u32 = 1 << 31;
 const MSI_ADDRESS: u8 = 4;
 const MSI_UPPER_ADDRESS: u8 = 8;
-/// Capabilities that are looked at: a list may be a circle.
+/// Capabilities that are looked at: a list may be a circle. And where they may be: behind the
+/// header, and so that the last register of the longest one is there, too.
 const CAPABILITIES_MAX: usize = 48;
+const CAPABILITIES_FIRST: u8 = 0x40;
+const CAPABILITIES_LAST: u8 = 0xec;
 
 /// Base address registers of an ordinary function.
 const BARS: u8 = RANGES_MAX as u8;
@@ -86,7 +94,7 @@ impl Bus {
         Ok(Bus(ports))
     }
 
-    /// Makes a device interrupt by this message alone.
+    /// Makes a device interrupt by this message alone, which it is to begin with.
     pub fn send(&mut self, by: Messages, address: u64, word: u32) {
         send(self, by, address, word);
     }
@@ -127,29 +135,34 @@ fn find(config: &mut impl Config, vendor: u16, device: u16) -> Option<Behind> {
     Some(behind)
 }
 
-/// Finds a function's capability to interrupt by messages.
+/// Finds a function's capability to interrupt by messages. Switches off what firmware has left on.
 fn messages(config: &mut impl Config, of: Function) -> Option<Messages> {
     if config.read(of, COMMAND) & HAS_CAPABILITIES == 0 {
         return None;
     }
+    let mut found = None;
     let mut at = config.read(of, CAPABILITIES) as u8 & !3;
     for _ in 0..CAPABILITIES_MAX {
-        if at == 0 {
+        if !(CAPABILITIES_FIRST..=CAPABILITIES_LAST).contains(&at) {
             break;
         }
         let first = config.read(of, at);
-        if first & 0xff == MSI {
-            return Some(Messages { of, at });
+        match first & 0xff {
+            MSI => {
+                config.write(of, at, first & !MSI_IS_ON);
+                found = found.or(Some(Messages { of, at }));
+            }
+            MSI_X => config.write(of, at, first & !MSI_X_IS_ON),
+            _ => {}
         }
         at = (first >> 8) as u8 & !3;
     }
-    None
+    found
 }
 
-fn send(config: &mut impl Config, by: Messages, address: u64, word: u32) {
-    stop(config, by);
-    let Messages { of, at } = by;
-    let first = config.read(of, at) & !MSI_COUNT;
+fn send(config: &mut impl Config, Messages { of, at }: Messages, address: u64, word: u32) {
+    let first = config.read(of, at) & !(MSI_COUNT | MSI_IS_ON);
+    config.write(of, at, first);
     let (low, high) = (address as u32, (address >> 32) as u32);
     config.write(of, at + MSI_ADDRESS, low);
     let data = match first & MSI_IS_WIDE != 0 {
@@ -160,10 +173,13 @@ fn send(config: &mut impl Config, by: Messages, address: u64, word: u32) {
         false => MSI_UPPER_ADDRESS,
     };
     config.write(of, at + data, word);
-    config.write(of, at, first | MSI_IS_ON);
+    if first & MSI_HAS_MASK != 0 {
+        config.write(of, at + data + 4, 0);
+    }
     let command = config.read(of, COMMAND) & COMMAND_BITS;
     // A message is a write to memory.
     config.write(of, COMMAND, command | IS_MASTER | NO_LINE);
+    config.write(of, at, first | MSI_IS_ON);
 }
 
 fn stop(config: &mut impl Config, Messages { of, at }: Messages) {
@@ -191,6 +207,9 @@ fn search(config: &mut impl Config, numbers: u32, bus: u8, depth: u32) -> Option
                 && behind > bus
                 && let Some(found) = search(config, numbers, behind, depth - 1)
             {
+                // What the device writes to memory has to pass.
+                let command = config.read(of, COMMAND) & COMMAND_BITS;
+                config.write(of, COMMAND, command | IS_MASTER);
                 return Some(found);
             }
         }
@@ -293,7 +312,7 @@ mod tests {
                 (CAPABILITIES, 0x40),
                 // Another capability, and behind it that of messages, for addresses of 64 bits.
                 (0x40, 0x0000_5001),
-                (0x50, 0x0080_0005),
+                (0x50, 0x0181_0005),
                 (FIRST_BAR, 0xc041),
                 (FIRST_BAR + 4, 0xfea0_0000),
                 (FIRST_BAR + 8, 0x4000_0004),
@@ -303,7 +322,7 @@ mod tests {
         );
         fake.writable.insert((edu.0, COMMAND), 0xffff);
         fake.writable.insert((edu.0, 0x50), 0x0071_0000);
-        for register in [0x54, 0x58, 0x5c] {
+        for register in [0x54, 0x58, 0x5c, 0x60] {
             fake.writable.insert((edu.0, register), u32::MAX);
         }
         fake.writable.insert((edu.0, FIRST_BAR), 0xffe0);
@@ -318,7 +337,7 @@ mod tests {
     fn a_device_is_found_behind_a_bridge() {
         let (mut fake, edu) = machine();
         let before = fake.registers.clone();
-        let Behind { memory, ports, messages } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
+        let Behind { memory, ports, messages, .. } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
         assert_eq!(ports[..], [(0xc040, 0xc05f)]);
         assert_eq!(messages, Some(Messages { of: edu, at: 0x50 }));
         let memory: Vec<_> = memory.iter().map(|grant| (grant.range, grant.allows.write)).collect();
@@ -334,10 +353,12 @@ mod tests {
     #[test]
     fn a_device_sends_messages_until_it_is_stopped() {
         let (mut fake, edu) = machine();
+        fake.add(edu, &[(0x60, u32::MAX)]);
         let by = find(&mut fake, 0x1234, 0x11e8).expect("it is there").messages.expect("it can");
+        assert_eq!(fake.registers[&(edu.0, 0x50)] & MSI_IS_ON, 0, "firmware has left it on");
         send(&mut fake, by, 0xfee0_1000, 0x31);
         let of = |fake: &Fake, register: u8| fake.registers[&(edu.0, register)];
-        assert_eq!([0x54, 0x58, 0x5c].map(|at| of(&fake, at)), [0xfee0_1000, 0, 0x31]);
+        assert_eq!([0x54, 0x58, 0x5c, 0x60].map(|at| of(&fake, at)), [0xfee0_1000, 0, 0x31, 0]);
         assert_eq!(of(&fake, 0x50) & 0x0071_0000, MSI_IS_ON, "one message");
         assert_eq!(of(&fake, COMMAND) & 0xffff, 0b111 | NO_LINE);
         stop(&mut fake, by);
@@ -351,8 +372,11 @@ mod tests {
     #[test]
     fn a_list_of_capabilities_may_be_a_circle() {
         let (mut fake, edu) = machine();
-        fake.add(edu, &[(0x40, 0x4001)]);
-        assert_eq!(find(&mut fake, 0x1234, 0x11e8).expect("it is there").messages, None);
+        for next in [0x40, 0x00, 0x10, 0xf0, 0xfc] {
+            fake.add(edu, &[(0x40, next << 8 | 0x01)]);
+            fake.add(edu, &[(0x10, MSI), (0xf0, MSI), (0xfc, MSI)]);
+            assert_eq!(find(&mut fake, 0x1234, 0x11e8).expect("it is there").messages, None, "{next:#x}");
+        }
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct World<'a> {
     pub bus: Option<Bus>,
     /// An empty slot, for what is made and then given away.
     pub scratch: Cap,
+    /// The first of slots for handlers of devices, one for each of the description.
+    pub handlers: Cap,
     /// Receives the calls.
     pub front: Front,
     pub pace: Pace,
@@ -65,6 +67,9 @@ pub struct World<'a> {
     /// The machine's verdict, once it is known.
     pub verdict: Option<bool>,
 }
+
+// While it is being made, the stack has it several times.
+const _: () = assert!(size_of::<World<'_>>() as u64 <= abi::INIT_STACK_SIZE / 3);
 
 impl<'a> World<'a> {
     /// Makes the groups, and the places of processes. Nothing runs yet.
@@ -98,6 +103,7 @@ impl<'a> World<'a> {
         let views = Views::new(Frames::new(frames));
         let places = Vec::new();
         let scratch = at("a slot", memory.own.take_slot())?;
+        let handlers = at("slots of devices", memory.own.take_slots(system.get_devices()?.len().max(1)))?;
         let (found, bus) = devices::find(system.get_devices()?, &mut memory.own)?;
         let mut world = World {
             system,
@@ -110,6 +116,7 @@ impl<'a> World<'a> {
             found,
             bus,
             scratch,
+            handlers,
             front,
             pace: Pace::default(),
             spare: 0,

@@ -39,8 +39,8 @@ pub fn interrupt(device: u16, slot: Cap) -> core::result::Result<IrqHandler, Dev
 }
 
 /// Makes a device that interrupts by messages (MSI) send them to the CPU to which its handler is
-/// bound. Has to be called again after that was bound to another CPU. A device with a line
-/// interrupts without being asked.
+/// bound. After this the driver looks at its device. A device with a line interrupts without being
+/// asked.
 pub fn send(device: u16) -> core::result::Result<(), DeviceError> {
     parent().send(|mut asked| asked.set_device(device))
 }

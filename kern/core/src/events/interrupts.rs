@@ -1,7 +1,8 @@
 //! Interrupts of devices arrive: the kernel masks their line, and raises bits of a Notification.
 //!
 //! The line stays masked until the driver asks for the next interrupt ([`abi::Op::IrqAck`]). So
-//! interrupts come no more often than their driver runs, on its own CPU time. A driver may still
+//! interrupts come no more often than their driver runs, on its own CPU time. (Messages cannot be
+//! masked: [`abi::devices`].) A driver may still
 //! run on another CPU, or at a lower priority than the program that its device interrupts. Then
 //! the CPU *rests* from that interrupt for [`REST_FACTOR`] times what it took, as it rests from
 //! mail (the module `door::look`): IrqAck is refused until then. Rests of several devices follow
@@ -43,7 +44,10 @@ impl<M: Machine> Events<'_, M> {
             }
         }
         if before != 0 {
-            irq.rest_until(if self.takes_time_from(before) { self.rest_from(began) } else { rested });
+            // A message comes although the CPU rests: it would make all other devices wait for it.
+            let rests_on = rested > began;
+            let takes_time = !rests_on && self.takes_time_from(before);
+            irq.rest_until(if takes_time { self.rest_from(began) } else { rested });
         }
     }
 

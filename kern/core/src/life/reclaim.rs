@@ -434,6 +434,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let _ = self.k.machine.route_line(line, None);
         }
         if let Some(route) = object.route() {
+            object.set_route(None);
             self.leave_line_place(irq, route);
         }
         self.k.lines.take_back(irq, self.k.cpus.epoch.now());

@@ -52,8 +52,11 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Returns the message that a device has to write to interrupt by a line.
     fn irq_message(self, number: u64) -> Result<Answer> {
         let number = u32::try_from(number).ok().filter(|number| is_msi(*number));
-        let owner = self.k.lines.owner(number.ok_or(Refusal::argument(2))?, self.pin());
-        let route = owner.and_then(|irq| irq.get().route());
+        let number = number.ok_or(Refusal::argument(2))?;
+        let owner = self.k.lines.owner(number, self.pin()).map(Ref::get);
+        // One that is about to find out that it has another line is no owner.
+        let owner = owner.filter(|irq| irq.line().is_some_and(|line| line.number == number));
+        let route = owner.and_then(IrqHandler::route);
         let message = route.and_then(|route| self.k.machine.message_to(route));
         let (address, word) = message.ok_or(Error::BadState)?;
         Ok(Answer::Values([address, word.into(), 0, 0]))
@@ -102,6 +105,11 @@ impl<'k, M: Machine> Make<'k, M> {
     fn route(self, irq: Ref<'k, IrqHandler>, line: Line, cpu: CpuId) -> Result<()> {
         let before = irq.get().route();
         let stays = before.filter(|before| before.cpu == cpu);
+        // The device goes on to write to the CPU that it was told, where the place is not free.
+        refuse_if(
+            is_msi(line.number) && stays != before,
+            Refusal::new(Error::NoCpu, self.k.cpu_count() as u64),
+        )?;
         let lines = &self.k.block(self.pin(), cpu).lines;
         let place = stays.map(|stays| stays.place).or_else(|| lines.take(irq));
         let to = Route { cpu, place: place.ok_or(Refusal::new(Error::Full, CPU_LINES as u64))? };

@@ -139,13 +139,39 @@ fn messages_interrupt() {
     assert!(s.w.runs(0, &task), "the driver runs");
     assert_eq!(s.w.result(&task).rdx, BITS);
     s.w.must(0, Op::IrqBind, &[CONTROL, irq.arg(), 0, 0, 0]);
-    assert!(s.w.signal(MESSAGE as u32), "the device goes on");
-    bind(&mut s, irq, note, 0).expect("it has a line");
-    assert_eq!(ask(&mut s, MESSAGE).expect("it is bound").rdi, 0xfee0_0000, "the first CPU");
+    s.w.message(told.rdi, told.rsi);
+    assert_eq!(bind(&mut s, irq, note, 0), Err((Error::NoCpu, 2)), "the device writes to the other CPU");
+    bind(&mut s, irq, note, 1).expect("where it was");
+    assert_eq!(ask(&mut s, MESSAGE).expect("it is bound").rdi, told.rdi);
     s.delete(irq);
-    assert!(!s.w.signal(MESSAGE as u32), "it goes nowhere");
+    // The device was not told that it is over.
+    s.w.message(told.rdi, told.rsi);
     assert_eq!(ask(&mut s, MESSAGE), Err((Error::BadState, 0)));
     assert_eq!(allow(&mut s, other, MESSAGE, 0), Ok(()), "the line is free again");
+}
+
+/// Messages cannot be masked. They take time from the program on their CPU, but other devices do
+/// not rest for it more than once.
+#[test]
+fn a_flood_of_messages_does_not_silence_other_devices() {
+    let mut s = Scene::new(1);
+    let (_, note) = driver(&mut s, 0, 20);
+    let (_, other) = driver(&mut s, 0, 20);
+    let (irq, wired) = (handler(&mut s, FIRST_MSI.into()), handler(&mut s, LINE));
+    bind(&mut s, irq, note, 0).expect("it has a line");
+    bind(&mut s, wired, other, 0).expect("it has a line");
+    let hog = s.running(0, 90).0;
+    s.w.k.machine.hardware().pace = 100;
+    for _ in 0..1_000 {
+        assert!(s.w.signal(FIRST_MSI));
+    }
+    assert!(s.w.runs(0, &hog));
+    ack(&mut s, wired).expect("it was never here");
+    assert!(s.w.signal(LINE as u32));
+    s.w.k.machine.hardware().pace = 0;
+    let Err((Error::WouldBlock, until)) = ack(&mut s, wired) else { panic!("it has taken time") };
+    let rest = until - s.w.k.machine.hardware().now;
+    assert!(rest < 1_000_000, "the line rests for {rest}");
 }
 
 #[test]

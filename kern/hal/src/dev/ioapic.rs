@@ -103,8 +103,11 @@ impl Registers {
 pub fn init(found: impl Iterator<Item = (u64, u32)>) -> Result<(), MapError> {
     for ((address, first), number) in found.zip(0..) {
         let mut registers = Registers(kernel::map_device(address, 0x1000, kernel::DEVICE)?);
-        let count = ((registers.read(VERSION) >> 16) & 0xff) + 1;
-        let count = count.min(FIRST_MSI.saturating_sub(first));
+        let all = ((registers.read(VERSION) >> 16) & 0xff) + 1;
+        // Numbers from there on are those of messages: nobody gets such a line.
+        let count = all.min(FIRST_MSI.saturating_sub(first));
+        // SAFETY: masked.
+        (count..all).for_each(|index| unsafe { registers.write(FIRST_LINE + 2 * index, MASKED) });
         (0..count).for_each(|index| registers.set(index, first + index, 0));
         // More than there is room for are left as firmware left them, and nobody gets their lines.
         let Some(place) = ALL.get(usize::from(number)) else { continue };

@@ -567,10 +567,19 @@ impl World {
     pub fn signal(&mut self, line: u32) -> bool {
         let state = self.k.machine.hardware().lines.get(&line).copied().unwrap_or_default();
         let Some(to) = state.to.filter(|_| state.is_open || is_msi(line)) else { return false };
-        self.k.machine.hardware().in_service += 1;
-        self.pass(to.cpu.index(), Why::Device(to.place));
-        assert_eq!(self.k.machine.hardware().in_service, 0, "an interrupt is not acknowledged");
+        self.device_interrupts(to.cpu.index(), to.place);
         true
+    }
+
+    /// A device writes a message, whatever the kernel thinks of it now.
+    pub fn message(&mut self, address: u64, word: u64) {
+        self.device_interrupts((address >> 12 & 0xff) as usize, word as u8);
+    }
+
+    fn device_interrupts(&mut self, cpu: usize, place: u8) {
+        self.k.machine.hardware().in_service += 1;
+        self.pass(cpu, Why::Device(place));
+        assert_eq!(self.k.machine.hardware().in_service, 0, "an interrupt is not acknowledged");
     }
 
     // --- letting things happen -------------------------------------------------------------------
