@@ -17,13 +17,13 @@ mod rtc;
 
 use mmio::Ports;
 use protocols::clock::{self, Refusal, Server, answer};
-use user_rt::arch::{memory, now};
+use user_rt::arch::now;
 use user_rt::cap::Notification;
 use user_rt::devices::{self, Interrupt};
 use user_rt::ipc::{Message, Received, reply};
 use user_rt::spawn::{Nursery, own};
 use user_rt::talk::{put, with_bytes};
-use user_rt::{boot, info, layout, supervisor};
+use user_rt::{boot, info, layout};
 
 use hpet::Hpet;
 use rtc::Rtc;
@@ -128,10 +128,7 @@ impl Driver {
 
 /// Finds the clock of a known rate, if the description gives the process one.
 fn hpet(nursery: &mut Nursery) -> Option<Hpet> {
-    let found = devices::memory(HPET, 0).ok()?;
-    let frame = supervisor::view(found, nursery.take_slot().ok()?).ok()?;
-    let pages = u64::from(found.range.pages);
-    let registers = memory::map_registers(&own::vspace(), &frame, pages, layout::DEVICES_VA).ok()?;
+    let registers = devices::map(HPET, 0, 1, nursery, layout::DEVICES_VA).ok()?;
     Hpet::begin(registers, now)
 }
 

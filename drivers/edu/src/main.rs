@@ -12,14 +12,13 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use protocols::edu::{self, NUMBER_MAX, Refusal, Server, answer, request};
-use user_rt::arch::{memory, now};
+use user_rt::arch::now;
 use user_rt::cap::Notification;
 use user_rt::devices::{self, Interrupt};
 use user_rt::ipc::{Event, Message, Received, recv, reply};
-use user_rt::spawn::{Nursery, own};
+use user_rt::spawn::Nursery;
 use user_rt::talk::{put, with_bytes};
-use user_rt::views::{Range, Wanted};
-use user_rt::{boot, info, layout, supervisor};
+use user_rt::{boot, info, layout};
 
 user_rt::program!(begin);
 
@@ -70,14 +69,11 @@ impl Driver {
     /// The description gives the process no such device, or no memory.
     fn new() -> Driver {
         let mut nursery = Nursery::of_program(0);
-        let found = devices::memory(DEVICE, 0).expect("the device on the bus");
-        let page = Wanted { range: Range { pages: 1, ..found.range }, ..found };
-        let slot = |nursery: &mut Nursery| nursery.take_slot().expect("a slot");
-        let frame = supervisor::view(page, slot(&mut nursery)).expect("a view of its registers");
-        let registers = memory::map_registers(&own::vspace(), &frame, 1, layout::DEVICES_VA);
-        let registers = registers.expect("mapped registers");
+        let registers = devices::map(DEVICE, 0, 1, &mut nursery, layout::DEVICES_VA);
+        let registers = registers.expect("the registers of the device on the bus");
         let wakes: Notification = nursery.make(0).expect("a Notification");
-        let interrupt = Interrupt::of(DEVICE, slot(&mut nursery), &wakes, INTERRUPTED);
+        let slot = nursery.take_slot().expect("a slot");
+        let interrupt = Interrupt::of(DEVICE, slot, &wakes, INTERRUPTED);
         let driver = Driver { registers, interrupt: interrupt.expect("its interrupt"), wakes };
         driver.write(STATUS, TELL);
         driver

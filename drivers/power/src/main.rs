@@ -19,12 +19,12 @@ use methods::LONGEST;
 use protocols::Failure;
 use protocols::devices::Refusal as Denial;
 use protocols::power::{self, Refusal, Server};
-use user_rt::arch::{memory, now};
+use user_rt::arch::now;
 use user_rt::cap::{IoPort, Notification};
 use user_rt::ipc::{Event, Message, Received, recv, reply};
-use user_rt::spawn::{Nursery, own};
+use user_rt::spawn::Nursery;
 use user_rt::talk::{put, with_bytes};
-use user_rt::{boot, devices, info, layout, report, supervisor, warn};
+use user_rt::{boot, devices, info, layout, report, warn};
 
 user_rt::program!(begin);
 
@@ -144,10 +144,7 @@ impl Driver {
 
 /// Returns what switches the machine off, from the table of firmware's methods.
 fn off_values(nursery: &mut Nursery, power: &Power) -> Option<[u8; 2]> {
-    let table = devices::memory(DEVICE, 0).ok()?;
-    let frame = supervisor::view(table, nursery.take_slot().ok()?).ok()?;
-    let pages = u64::from(table.range.pages);
-    let words = memory::map_tables(&own::vspace(), &frame, pages, layout::DEVICES_VA).ok()?;
+    let words = devices::map(DEVICE, 0, u32::MAX, nursery, layout::DEVICES_VA).ok()?;
     let byte = |at: usize| words.get(at / 4).map(|word| word.load(Relaxed).to_le_bytes()[at % 4]);
     let first = (power.methods % PAGE_SIZE) as usize;
     let end = first + power.methods_len as usize;

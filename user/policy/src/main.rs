@@ -91,8 +91,8 @@ struct Policy {
     /// Not all tasks rest. An event says when one that rests wakes, and other changes come without
     /// an event.
     is_busy: bool,
-    /// A task of the description could not be managed: it is tried again.
-    is_owing: bool,
+    /// When to try again to manage a task of the description that could not be managed.
+    again: Option<u64>,
     /// For how long each CPU had idled when the policy began.
     idled: [u64; CPUS_MAX],
     /// Events that have found no room, as known.
@@ -129,7 +129,7 @@ impl Policy {
             promised: Promised::new(setup.cpus, setup.capacity),
             round: ROUND_MOST,
             is_busy: false,
-            is_owing: false,
+            again: None,
             lost: 0,
             moves: 0,
             settings: 0,
@@ -156,18 +156,18 @@ impl Policy {
                     let _ = reply(&self.serve(&call));
                 }
                 Ok(Event::Bits(bits)) if bits >> CHANGED_BIT & 1 != 0 => self.look_for_tasks(true),
-                Err(_) if self.is_owing => self.look_for_tasks(false),
                 _ => {}
+            }
+            if self.again.is_some_and(|again| again <= arch::now()) {
+                self.look_for_tasks(false);
             }
         }
     }
 
     fn patience(&self) -> Patience {
-        match self.setup.kind {
-            Kind::Balance if self.is_busy => Patience::Until(arch::now().saturating_add(self.round)),
-            _ if self.is_owing => Patience::Until(arch::now().saturating_add(boot::ticks(AGAIN))),
-            _ => Patience::Forever,
-        }
+        let balances = self.setup.kind == Kind::Balance && self.is_busy;
+        let round = balances.then(|| arch::now().saturating_add(self.round));
+        [round, self.again].into_iter().flatten().min().map_or(Patience::Forever, Patience::Until)
     }
 
     /// Returns the number of a task's status word. CPUs have the first ones.
@@ -318,7 +318,7 @@ impl Policy {
                 self.forget(number.into());
             }
         }
-        self.is_owing = false;
+        self.again = None;
         for number in 0..TASKS_MAX as u16 {
             if self.tasks[usize::from(number)].is_some() {
                 continue;
@@ -329,7 +329,9 @@ impl Policy {
                 Told::NoMore => return,
                 Told::Failed(failed) => Some(failed),
             };
-            self.is_owing |= failed.is_some();
+            if failed.is_some() {
+                self.again = Some(arch::now().saturating_add(boot::ticks(AGAIN)));
+            }
             if let Some(failed) = failed.filter(|_| warns) {
                 warn!("task {} is not managed: {}", number, Shown(failed));
             }

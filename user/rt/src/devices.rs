@@ -1,4 +1,4 @@
-//! Devices: their interrupts and their I/O ports. ([`crate::views`] has their memory.)
+//! Devices: their interrupts, their I/O ports, and [views](crate::views) of their memory.
 //!
 //! A driver binds an [`IrqHandler`] to a Notification of its own, and asks for the first interrupt
 //! by [`IrqHandler::next`]. It waits for the bits, asks for the next interrupt, and then looks what
@@ -6,20 +6,23 @@
 //! [`Interrupt`] does this for a driver that also has clients.
 //!
 //! A driver asks its parent for what its description gives it: [`interrupt`], [`ports`],
-//! [`memory`]. It names a device by its place in `devices` of the description.
+//! [`memory`], [`map`]. It names a device by its place in `devices` of the description.
 
 use abi::devices::line;
 use abi::{Cap, Error, Op};
 use protocols::Failure;
 use protocols::devices::{Client, Refusal as Denial};
 
+use core::sync::atomic::AtomicU32;
+
+use crate::arch::memory::map_views;
 use crate::arch::{Args, now, syscall};
-use crate::cap::{Handle, IoPort, IrqHandler, Machine, Notification, SchedControl};
+use crate::cap::{Access, Frame, Handle, IoPort, IrqHandler, Machine, Notification, SchedControl};
 use crate::ipc::{Event, Patience, Received, recv_within};
-use crate::spawn::own;
-use crate::supervisor::to_parent;
+use crate::spawn::{Nursery, own};
+use crate::supervisor::{self, to_parent};
 use crate::talk::Line;
-use crate::views::{Allows, Range, Wanted};
+use crate::views::{Allows, PAGES_MAX, Range, ViewDenial, Wanted};
 use crate::{Refusal, Result, invoke};
 
 /// Why the parent gives nothing: it refused, or could not be asked.
@@ -73,6 +76,46 @@ pub fn memory(device: u16, range: u16) -> core::result::Result<Wanted, DeviceErr
             Ok(Wanted::new(range, allows))
         },
     )
+}
+
+/// Maps a range of a device's memory at `address`, for ever: by its place, 0 for the first, and of
+/// it as many pages as there are, but not more than `most`. Returns its words of 32 bits, which the
+/// device may change at any time. It takes a view, and a slot of the nursery, for each 512 pages.
+pub fn map(
+    device: u16,
+    range: u16,
+    most: u32,
+    nursery: &mut Nursery,
+    address: u64,
+) -> core::result::Result<&'static [AtomicU32], DeviceError> {
+    let found = memory(device, range)?;
+    let pages = found.range.pages.min(most);
+    let views = pages.div_ceil(PAGES_MAX);
+    let slots = nursery.take_slots(views).map_err(Failure::Transport)?;
+    let part = |view: u32| {
+        let first = found.range.first + u64::from(view * PAGES_MAX);
+        Range { first, pages: (pages - view * PAGES_MAX).min(PAGES_MAX) }
+    };
+    let slot = |view: u32| Cap(slots.0 + view);
+    for view in 0..views {
+        let wanted = Wanted { range: part(view), ..found };
+        supervisor::view(wanted, slot(view)).map_err(|denial| Failure::Refused(denied(denial)))?;
+    }
+    let access = if found.allows.write { Access::Write } else { Access::Read };
+    let parts = (0..views).map(|view| (Frame::at(slot(view)), part(view).pages.into()));
+    map_views(&own::vspace(), parts, address, access).map_err(Failure::Transport)
+}
+
+/// Returns why a device's memory is not given, if that is why there is no view of it.
+fn denied(denial: ViewDenial) -> Denial {
+    match denial {
+        ViewDenial::BadRequest => Denial::BadRequest,
+        ViewDenial::NotAllowed | ViewDenial::NoDevice => Denial::NotAllowed,
+        ViewDenial::InUse => Denial::InUse,
+        ViewDenial::Full => Denial::Full,
+        ViewDenial::BadSlot => Denial::BadSlot,
+        _ => Denial::Refused,
+    }
 }
 
 /// How a line signals.

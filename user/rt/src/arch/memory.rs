@@ -121,26 +121,20 @@ pub fn map_runs(
     Ok(unsafe { mapped_words(address, (pages * PAGE_SIZE / 8) as usize) })
 }
 
-/// Maps a view of a device's registers at `address`, for ever. Returns its words of 32 bits, which
-/// the device may change at any time.
-pub fn map_registers(own: &VSpace, view: &Frame, pages: u64, address: u64) -> Result<&'static [AtomicU32]> {
-    map_view(own, view, pages, address, Access::Write)
-}
-
-/// Maps a view that is only read at `address`, for ever. Returns its words of 32 bits. A write to
-/// one of them is a fault.
-pub fn map_tables(own: &VSpace, view: &Frame, pages: u64, address: u64) -> Result<&'static [AtomicU32]> {
-    map_view(own, view, pages, address, Access::Read)
-}
-
-fn map_view(
+/// Maps views of a device's memory with so many pages each, one after the other, at `address`, for
+/// ever. Returns their words of 32 bits, which the device may change at any time. Where they may
+/// only be read, a write is a fault.
+pub fn map_views(
     own: &VSpace,
-    view: &Frame,
-    pages: u64,
+    views: impl IntoIterator<Item = (Frame, u64)>,
     address: u64,
     access: Access,
 ) -> Result<&'static [AtomicU32]> {
-    own.map_pages(view, address, access, Pages { first: 0, count: pages })?;
+    let mut pages = 0;
+    for (view, count) in views {
+        own.map_pages(&view, address + pages * PAGE_SIZE, access, Pages { first: 0, count })?;
+        pages += count;
+    }
     // SAFETY: all pages were just mapped, readable, and nothing of this runtime ever unmaps them.
     // Words are atomics: the device may change them at any time, and where they may not be written
     // a store is a fault and changes nothing.

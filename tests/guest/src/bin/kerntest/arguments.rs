@@ -177,11 +177,11 @@ fn refused(
 }
 
 fn null_slots(lab: &mut Lab<'_>) -> Outcome {
-    // Reply takes 0 as "the current call", Unmap and Protect take 0 as "pages of the pool", and
-    // CpuWatch, SchedWatch and IrqBind take 0 as "nobody".
+    // Reply takes 0 as "the current call", Unmap and Protect take 0 as "pages of the pool",
+    // CpuWatch, SchedWatch and IrqBind take 0 as "nobody", and IrqAllow takes 0 as a question.
     let means_more = |wanted: &Want| match wanted.operand.position {
         0 => wanted.op == Op::Reply,
-        1 => matches!(wanted.op, Op::Unmap | Op::Protect | Op::CpuWatch | Op::SchedWatch),
+        1 => matches!(wanted.op, Op::Unmap | Op::Protect | Op::CpuWatch | Op::SchedWatch | Op::IrqAllow),
         2 => wanted.op == Op::IrqBind,
         _ => false,
     };

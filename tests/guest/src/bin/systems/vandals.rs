@@ -3,19 +3,19 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::MSG_UTCB_WORDS;
 use abi::level::Level;
+use abi::{Cap, MSG_UTCB_WORDS};
 use guest_tests::verdict::{Outcome, Tally};
 use guest_tests::{expect, expect_eq};
 use oorandom::Rand32;
-use protocols::{Failure, clock, console, devices, log, manager, names};
+use protocols::{Failure, clients, clock, console, devices, log, manager, names, tasks};
 use user_rt::cap::{Group, Handle, Notification};
 use user_rt::console::Console;
 use user_rt::ipc::{Message, Patience};
 use user_rt::journal::Journal;
-use user_rt::layout::slot as slots;
+use user_rt::layout::{FREE_SLOTS, slot as slots};
 use user_rt::names::{Service, ends_connection};
-use user_rt::spawn::Nursery;
+use user_rt::spawn::{Nursery, own};
 use user_rt::supervisor::{PARENT, to_parent};
 use user_rt::talk::Line;
 use user_rt::{Refusal, arch, boot, supervisor, utcb};
@@ -27,7 +27,7 @@ use crate::servers::{COUNT, Counted, slot};
 /// Servers by the names of the description.
 const SERVERS: [&str; 4] = ["console", "log", "clock", "counter"];
 /// Labels of their answers, which are next to those of their requests, and of process 1's.
-const LABELS: [u32; 7] = [
+const LABELS: [u32; 9] = [
     console::ANSWER,
     log::ANSWER,
     clock::ANSWER,
@@ -35,7 +35,11 @@ const LABELS: [u32; 7] = [
     manager::ANSWER,
     names::ANSWER,
     protocols::supervisor::ANSWER,
+    clients::ANSWER,
+    tasks::ANSWER,
 ];
+/// Slots that a vandal has things put in.
+const OWN_SLOTS: u32 = 8;
 /// How long a vandal waits for an answer, in microseconds.
 const PATIENCE_US: u64 = 300;
 
@@ -163,14 +167,40 @@ impl Vandal {
         }
     }
 
-    /// Asks process 1 for what only a driver or a shell may have.
+    /// Asks process 1 for what only a driver, a pager, a policy or a shell may have.
     fn ask_process_1(&mut self, to: Line) -> user_rt::Result<()> {
         let (first, second, third) = (self.number(), self.number() as u32, self.number() as u16);
-        match self.below(8) {
+        // In half of the cases a slot that is its own.
+        let slot = if self.below(2) == 0 { second } else { FREE_SLOTS + second % OWN_SLOTS };
+        match self.below(13) {
+            8 => _ = devices::Client(to).send(|mut asked| asked.set_device(third % 2)),
+            9 => {
+                // One that is there, and how often it may have been started.
+                let client = if first % 2 == 0 { third } else { third & 0xf00 | 1 };
+                _ = clients::Client(to).give(
+                    |mut asked| {
+                        asked.set_client(client);
+                        asked.set_slot(slot);
+                    },
+                    |_| Ok(()),
+                );
+            }
+            10 => {
+                _ = tasks::Client(to).give(
+                    |mut asked| {
+                        asked.set_place(third % 3);
+                        asked.set_task(slot);
+                        asked.set_sched(slot.wrapping_add(first as u32 % 2));
+                    },
+                    |_| Ok(()),
+                );
+            }
+            11 => _ = tasks::Client(to).bell(|mut asked| asked.set_slot(slot)),
+            12 => _ = own::cnode().delete(Cap(FREE_SLOTS + second % OWN_SLOTS)),
             0 => {
                 _ = devices::Client(to).interrupt(|mut asked| {
                     asked.set_device(third);
-                    asked.set_slot(second);
+                    asked.set_slot(slot);
                 });
             }
             1 => {
