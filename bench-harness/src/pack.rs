@@ -141,9 +141,9 @@ pub fn systems_of(artifacts: &Artifacts) -> Result<Vec<String>> {
     for entry in tar::Archive::new(file).entries_with_seek()? {
         let entry = entry?;
         let path = entry.path()?;
-        if let Ok(name) = path.strip_prefix(SYSTEMS) {
-            names.push(name.to_string_lossy().into_owned());
-        }
+        // The directory itself is an entry, too.
+        let name = path.strip_prefix(SYSTEMS).ok().filter(|name| !name.as_os_str().is_empty());
+        names.extend(name.map(|name| name.to_string_lossy().into_owned()));
     }
     Ok(names)
 }

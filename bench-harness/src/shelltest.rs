@@ -16,7 +16,17 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Lines that are typed, each with parts of the lines that it leads to.
 const SCRIPT: &[(&str, &[&str])] = &[
     ("help kill", &["kill PROCESS", "kill ends a process."]),
-    ("processes", &["process ", "serial           serial       runs       1", "shell "]),
+    (
+        "processes",
+        &[
+            "process ",
+            "serial           serial       runs       1",
+            "shell ",
+            "spare            systems      new ",
+        ],
+    ),
+    ("memory all", &["memory takes no words"]),
+    ("log 501", &["want: log [COUNT], with a count from 1 to 500"]),
     ("groups", &["console: served by serial; members shell", "log: served by log; members shell"]),
     ("devices", &["com1: driven by serial"]),
     ("run spare", &[]),

@@ -47,8 +47,8 @@ pub struct Wanted {
     /// Where the picture goes [default: target/systems/NAME.svg]
     #[arg(long, value_name = "FILE", requires = "draw")]
     out: Option<PathBuf>,
-    /// Check this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "draw"])]
+    /// Check this system, or this file `….toml`
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "draw"])]
     check: Option<PathBuf>,
     /// Directory with the descriptions
     #[arg(long, value_name = "DIR", default_value = "systems")]
@@ -60,7 +60,9 @@ pub fn command(artifacts: &Artifacts, wanted: &Wanted) -> Result<()> {
     let programs = programs(artifacts);
     let programs = programs.as_deref();
     if let Some(file) = &wanted.check {
-        let system = load(&files::as_given(file), programs)?;
+        let named = file.to_str().map(|name| path_of(&wanted.dir, name)).filter(|path| path.is_file());
+        let file = &named.unwrap_or_else(|| files::as_given(file));
+        let system = load(file, programs)?;
         println!("{}: no mistake; processes: {}", file.display(), system.processes.len());
         return Ok(());
     }

@@ -167,7 +167,10 @@ pub fn fail(shell: &mut Shell, why: fmt::Arguments<'_>) -> Ran {
 /// Tells the person how a command is written.
 pub fn usage(shell: &mut Shell, name: &str) -> Ran {
     let arguments = COMMANDS.iter().find(|command| command.name == name).map_or("", |it| it.arguments);
-    fail(shell, format_args!("want: {name} {arguments}"))
+    match arguments {
+        "" => fail(shell, format_args!("{name} takes no words")),
+        _ => fail(shell, format_args!("want: {name} {arguments}")),
+    }
 }
 
 fn help(shell: &mut Shell, words: &[&str]) -> Ran {

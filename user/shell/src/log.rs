@@ -8,7 +8,7 @@ use protocols::log::{BYTES_MAX, Client, Refusal};
 use protocols::names::Refusal as Denial;
 use user_rt::names::AskError;
 
-use crate::commands::{fail, usage};
+use crate::commands::fail;
 use crate::processes::sender_of;
 use crate::{Shell, Status};
 
@@ -33,11 +33,17 @@ pub fn show(shell: &mut Shell, words: &[&str]) -> Result<Status, fmt::Error> {
         [count] => count.parse().ok().filter(|count| (1..=LINES_MAX).contains(count)),
         _ => None,
     };
-    let Some(last) = last else { return usage(shell, "log") };
+    let Some(last) = last else {
+        return fail(shell, format_args!("want: log [COUNT], with a count from 1 to {LINES_MAX}"));
+    };
     let mut from = 0;
     for _ in 0..last {
         let line = match next(shell, from, last) {
             Ok(Some(line)) => line,
+            Ok(None) if from == 0 => {
+                writeln!(shell.out, "no lines yet")?;
+                return Ok(Status::Done);
+            }
             Ok(None) => return Ok(Status::Done),
             Err(why) => return fail(shell, format_args!("{why}")),
         };

@@ -129,7 +129,7 @@ pub fn list(shell: &mut Shell, words: &[&str]) -> Ran {
             "{:<16} {:<12} {:<5} {:>6} {:>8} {:>3} {:>9} {:>12}  {end}",
             it.name,
             it.program,
-            word(it.state),
+            word(it.state, it.starts),
             it.starts,
             it.priority,
             it.cpu,
@@ -140,8 +140,10 @@ pub fn list(shell: &mut Shell, words: &[&str]) -> Ran {
     Ok(Status::Done)
 }
 
-const fn word(state: State) -> &'static str {
+/// Returns how a process is that was started so often.
+const fn word(state: State, starts: u32) -> &'static str {
     match state {
+        State::Ended if starts == 0 => "new",
         State::Runs => "runs",
         State::Waits => "waits",
         State::Ended => "ended",
@@ -306,7 +308,9 @@ pub fn top(shell: &mut Shell, words: &[&str]) -> Ran {
         [seconds] => seconds.parse().ok().filter(|seconds| (1..=SECONDS_MAX).contains(seconds)),
         _ => None,
     };
-    let Some(seconds) = seconds else { return usage(shell, "top") };
+    let Some(seconds) = seconds else {
+        return fail(shell, format_args!("want: top [SECONDS], from 1 to {SECONDS_MAX}"));
+    };
     let before: Result<Vec<(u64, u64), { PROCESSES_MAX as usize }>, Denied> =
         each(process).map(|told| told.map(|it| (it.task, it.used))).collect();
     let before = match before {
