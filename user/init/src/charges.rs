@@ -6,7 +6,7 @@
 //! can be started again at any time. The clients of a pager end with it, because the pager has
 //! their memory.
 
-use abi::{Cap, Error, Rights, Target, sched_rights, task_rights};
+use abi::{Cap, Rights, Target, sched_rights, task_rights};
 use protocols::clients::{self, NUMBER_MAX};
 use protocols::system::{NONE, member};
 use protocols::tasks::{self, CHANGED_BIT};
@@ -18,6 +18,7 @@ use user_rt::paging::SERVER;
 use user_rt::report;
 use user_rt::spawn::Child;
 
+use crate::connect::is_of_slot;
 use crate::launch::{LaunchError, at};
 use crate::places::{Place, State};
 use crate::supervise::Parent;
@@ -130,11 +131,6 @@ impl clients::Server<Received> for Parent<'_, '_> {
         answer.set_pages(limits.get_pages());
         Ok(())
     }
-}
-
-/// Whether the kernel refused a copy because of the slot that it was to fill.
-fn is_of_slot(refusal: user_rt::Refusal) -> bool {
-    matches!(refusal.error, Error::SlotOccupied | Error::BadArgument | Error::NoCapability)
 }
 
 // --- policies ------------------------------------------------------------------------------------

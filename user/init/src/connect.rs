@@ -120,13 +120,11 @@ impl<'a> World<'a> {
     }
 
     fn refused(&self, number: usize, refusal: user_rt::Refusal) -> Refusal {
-        match refusal.error {
-            Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
-            _ => {
-                debug!("connecting {}: {}", self.places[number].name(), Shown(refusal));
-                Refusal::Failed
-            }
+        if is_of_slot(refusal) {
+            return Refusal::BadSlot;
         }
+        debug!("connecting {}: {}", self.places[number].name(), Shown(refusal));
+        Refusal::Failed
     }
 
     /// Answers those that wait for a connection, where that has become clear.
@@ -161,6 +159,11 @@ impl<'a> World<'a> {
             _ = self.front.answer(earlier.saved, &answer_of(Err(Refusal::Busy)));
         }
     }
+}
+
+/// Whether the kernel refused because of the slot of a process that was to be filled.
+pub fn is_of_slot(refusal: user_rt::Refusal) -> bool {
+    matches!(refusal.error, Error::SlotOccupied | Error::BadArgument | Error::NoCapability)
 }
 
 /// Returns the answer to a request for a connection.

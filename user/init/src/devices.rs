@@ -19,6 +19,7 @@ use user_rt::spawn::{Nursery, own};
 use user_rt::views::{Allows, Grant, Range, VIEWS_MAX};
 use user_rt::{boot, report};
 
+use crate::connect::is_of_slot;
 use crate::launch::{LaunchError, at};
 use crate::pci::{Bus, Messages};
 use crate::supervise::Parent;
@@ -180,10 +181,7 @@ impl<'a> Parent<'_, 'a> {
             moved.map_err(|refusal| {
                 // It was empty before.
                 keep.into_iter().for_each(|keep| _ = own::cnode().delete(keep));
-                match refusal.error {
-                    Error::SlotOccupied | Error::BadArgument | Error::NoCapability => Refusal::BadSlot,
-                    _ => Refusal::Refused,
-                }
+                if is_of_slot(refusal) { Refusal::BadSlot } else { Refusal::Refused }
             })
         });
         if given.is_err() {

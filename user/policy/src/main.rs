@@ -314,7 +314,7 @@ impl Policy {
     fn look_for_tasks(&mut self, warns: bool) {
         // All of them, before others are admitted: these may need what those were promised.
         for number in 0..TASKS_MAX as u16 {
-            if !described::is_there(number) {
+            if self.tasks[usize::from(number)].is_some() && !described::is_there(number) {
                 self.forget(number.into());
             }
         }

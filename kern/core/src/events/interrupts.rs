@@ -2,11 +2,10 @@
 //!
 //! The line stays masked until the driver asks for the next interrupt ([`abi::Op::IrqAck`]). So
 //! interrupts come no more often than their driver runs, on its own CPU time. (Messages cannot be
-//! masked: [`abi::devices`].) A driver may still
-//! run on another CPU, or at a lower priority than the program that its device interrupts. Then
-//! the CPU *rests* from that interrupt for [`REST_FACTOR`] times what it took, as it rests from
-//! mail (the module `door::look`): IrqAck is refused until then. Rests of several devices follow
-//! each other.
+//! masked: [`abi::devices`].) A driver may still run on another CPU, or at a lower priority than
+//! the program that its device interrupts. Then the CPU *rests* from that interrupt for
+//! [`REST_FACTOR`] times what it took, as it rests from mail (the module `door::look`): IrqAck is
+//! refused until then. Rests of several devices follow each other.
 
 use kern_base::irq::IrqHandler;
 use kern_base::machine::Machine;
