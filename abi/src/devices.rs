@@ -22,6 +22,16 @@ pub mod line {
     pub const ALL: u64 = LEVEL | LOW;
 }
 
+/// How pages of device memory are mapped: bits of an argument of
+/// [`DeviceFrame`](crate::Op::DeviceFrame).
+pub mod device_memory {
+    /// Write-combining: the processor may collect writes, and make few of many. For memory such as
+    /// a screen's; registers want each write, and in its order.
+    pub const WRITE_COMBINING: u64 = 1;
+    /// All of them.
+    pub const ALL: u64 = WRITE_COMBINING;
+}
+
 /// Lines that there can be: those of interrupt controllers, and those of messages.
 pub const LINES: u32 = 256;
 /// The first line of a device that interrupts by a message.

@@ -654,12 +654,14 @@ operations! { ($)
         told Pin;
     }
     /// Makes a frame of device memory: of physical pages that are neither RAM nor the interrupt
-    /// controllers of the CPUs, or that hold firmware's tables. It is mapped uncached, not to be
-    /// executed, and never cleared. The Untyped provides the kernel's 32 bytes for each page.
+    /// controllers of the CPUs, or that hold firmware's tables. It is mapped uncached or
+    /// write-combining, not to be executed, and never cleared. The Untyped provides the kernel's 32
+    /// bytes for each page.
     /// Resetting the Untyped ends the frame.
     ///
     /// In: rdi = Machine; rsi = Untyped; rdx = CNode and empty slot; r8 = physical address; r9 =
-    /// size, as Retype has it for a Frame. Out: rdi = bytes left in the Untyped.
+    /// size, as Retype has it for a Frame; r10 = how it is mapped (bit
+    /// 0: write-combining). Out: rdi = bytes left in the Untyped.
     /// Rights: DEVICE; GRANT of the CNode where it is not the caller's own.
     /// Errors: BadArgument, BadAddress (not on a page boundary, or not all of it is such memory),
     /// InUse (another frame has a part of it), Full (the kernel has as many frames of device memory

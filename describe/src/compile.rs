@@ -70,10 +70,11 @@ fn device(mut to: schema::device::Builder<'_>, device: &Device) {
     match device.found {
         Found::Fixed => bus.set_fixed(()),
         Found::Power => bus.set_power(()),
-        Found::Pci(vendor, number) => {
+        Found::Pci(found) => {
             let mut pci = bus.init_pci();
-            pci.set_vendor(vendor);
-            pci.set_device(number);
+            pci.set_vendor(found.vendor);
+            pci.set_device(found.device);
+            pci.set_write_combining(found.write_combining);
         }
     }
     let mut interrupt = to.init_interrupt();

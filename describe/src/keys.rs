@@ -48,12 +48,16 @@ pub const MEMORY: &[Key] = &[
     key("at", "\"0xfed00000\"", "a physical address"),
     key("size", "\"4 KiB\"", "a size in whole pages of 4 KiB"),
     key("access", "\"read\"", "`read` or `write`"),
-    key("cache", "\"write-combining\"", "`uncached` or `write-combining`"),
+    CACHE,
 ];
+
+/// How the processor may hold back accesses to device memory.
+const CACHE: Key = key("cache", "\"write-combining\"", "`uncached` or `write-combining`");
 
 pub const PCI: &[Key] = &[
     key("vendor", "0x1234", "the vendor's number, from 0 to 0xfffe"),
     key("device", "0x11e8", "the device's number, from 0 to 0xffff"),
+    CACHE,
 ];
 
 pub const INTERRUPT: &[Key] = &[

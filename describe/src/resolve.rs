@@ -50,7 +50,7 @@ fn device(device: &written::Device) -> Device {
         ports: device.ports.iter().map(|range| range.value).collect(),
         memory: device.memory.iter().map(|range| range.value).collect(),
         found: match &device.pci {
-            Some(At { value: (vendor, number), .. }) => Found::Pci(*vendor, *number),
+            Some(pci) => Found::Pci(pci.value),
             None if device.power.is_some() => Found::Power,
             None => Found::Fixed,
         },

@@ -50,10 +50,19 @@ pub struct Device {
 pub enum Found {
     /// Where the description says.
     Fixed,
-    /// Where the bus says: vendor and device.
-    Pci(u16, u16),
+    /// Where the bus says.
+    Pci(Pci),
     /// Where firmware says: it switches the machine off.
     Power,
+}
+
+/// How a device is found on the bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pci {
+    pub vendor: u16,
+    pub device: u16,
+    /// What the bus calls prefetchable is mapped write-combining.
+    pub write_combining: bool,
 }
 
 /// Pages of device memory.

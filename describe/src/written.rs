@@ -3,7 +3,7 @@
 //! A value that could not be read is `None` or its default, and has been reported.
 
 use crate::problem::Span;
-use crate::system::{Budget, Cpus, Interrupt, Memory, Pages, Restart, Untyped};
+use crate::system::{Budget, Cpus, Interrupt, Memory, Pages, Pci, Restart, Untyped};
 use crate::values::At;
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -39,7 +39,7 @@ pub struct Device {
     pub about: String,
     pub ports: Vec<At<(u16, u16)>>,
     pub memory: Vec<At<Memory>>,
-    pub pci: Option<At<(u16, u16)>>,
+    pub pci: Option<At<Pci>>,
     /// Where the file says that it is what switches the machine off.
     pub power: Option<At<()>>,
     pub interrupt: Option<At<Interrupt>>,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use describe::system::{
-    Budget, Cpus, Device, Found, Group, Interrupt, Label, Member, Memory, Pages, Process, Restart, Rule,
+    Budget, Cpus, Device, Found, Group, Interrupt, Label, Member, Memory, Pages, Pci, Process, Restart, Rule,
     System, Untyped,
 };
 use protocols::system::{self as schema, MEMORY_REST, NONE, text};
@@ -52,7 +52,11 @@ fn device(of: schema::device::Reader<'_>) -> Result<Device> {
         memory: of.get_memory()?.iter().map(memory).collect(),
         found: match of.get_bus().which()? {
             bus::Fixed(()) => Found::Fixed,
-            bus::Pci(pci) => Found::Pci(pci.get_vendor(), pci.get_device()),
+            bus::Pci(pci) => Found::Pci(Pci {
+                vendor: pci.get_vendor(),
+                device: pci.get_device(),
+                write_combining: pci.get_write_combining(),
+            }),
             bus::Power(()) => Found::Power,
         },
         interrupt: match of.get_interrupt().which()? {
@@ -205,7 +209,8 @@ fn devices_reach_process_1() {
     let of_hpet = Memory { at: 0xfed0_0000, pages: 1, write: false, write_combining: false };
     let of_screen = Memory { at: 0xfd00_0000, pages: 1024, write: true, write_combining: true };
     assert_eq!((memory.memory.as_slice(), memory.interrupt), (&[of_hpet, of_screen][..], Interrupt::None));
-    assert_eq!((card.found, card.interrupt), (Found::Pci(0x1234, 0x11e8), Interrupt::Msi));
+    let pci = Pci { vendor: 0x1234, device: 0x11e8, write_combining: true };
+    assert_eq!((card.found, card.interrupt), (Found::Pci(pci), Interrupt::Msi));
     assert_eq!(other.interrupt, Interrupt::Line { number: 11, level: true, low: true });
     assert_eq!((switch.found, switch.interrupt), (Found::Power, Interrupt::None));
 }

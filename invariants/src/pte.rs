@@ -10,7 +10,8 @@ pub const ROOT_LEVEL: u32 = 4;
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-const UNCACHED: u64 = 1 << 3 | 1 << 4;
+const CACHING: u64 = 1 << 3 | 1 << 4;
+const COMBINING: u64 = 1 << 3;
 const LARGE: u64 = 1 << 7;
 const PLAIN: u64 = 1 << 9;
 const POOL: u64 = 1 << 52;
@@ -88,9 +89,17 @@ impl Pte {
         self.0 & (PRESENT | NO_EXECUTE) == PRESENT
     }
 
-    /// Returns whether the page-table entry forbids the processor to cache the page.
-    pub const fn is_uncached(self) -> bool {
-        self.0 & UNCACHED == UNCACHED
+    /// Returns whether the page-table entry lets the processor cache the page as memory of this
+    /// kind has to be: `device` memory not at all, except for writes if it is `combining`.
+    pub const fn is_cached_as(self, device: bool, combining: bool) -> bool {
+        let wanted = if combining {
+            COMBINING
+        } else if device {
+            CACHING
+        } else {
+            0
+        };
+        self.0 & CACHING == wanted
     }
 
     /// Returns whether the page-table entry maps memory that no Frame stands for.

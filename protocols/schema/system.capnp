@@ -61,6 +61,8 @@ struct Device {
       # It is found on the bus by these numbers, and has the memory that the bus tells.
       vendor @5 :UInt16;
       device @6 :UInt16;
+      writeCombining @13 :Bool;
+      # What the bus calls prefetchable is mapped write-combining.
     }
     power @12 :Void;
     # It has the ports by which the machine is switched off and reset, and the table of firmware's methods.

@@ -221,7 +221,7 @@ impl<T, const LEFT: bool> Lock<T, LEFT> {
             if LEFT && self.pass_over() {
                 continue;
             }
-            waiting(&may_take);
+            waiting(&|| may_take() || LEFT && self.is_left());
             rounds += 1;
             if rounds == PATIENCE {
                 never_free(by, self.word.load(Relaxed), of);
@@ -249,6 +249,12 @@ impl<T, const LEFT: bool> Lock<T, LEFT> {
             let _ = self.turn.compare_exchange(word, (word - its).wrapping_add(TURN), Relaxed, Relaxed);
         }
         is_left
+    }
+
+    /// Returns whether the CPU whose turn it is has left.
+    fn is_left(&self) -> bool {
+        let word = self.turn.load(Relaxed);
+        word & mark(word / TURN) != 0
     }
 
     /// Returns whether a CPU waits for the lock.
@@ -369,7 +375,8 @@ mod tests {
         assert_eq!(lock.turn.load(Relaxed), mark(0) | mark(1));
         assert!(lock.leave(MARKS - 1), "the last turn that can be marked");
         assert!(!lock.leave(MARKS), "it would be mistaken for the first");
-        assert_eq!([(); 3].map(|()| lock.pass_over()), [true, true, false]);
+        // A CPU that waits looks again while the present turn is left.
+        assert_eq!([(); 3].map(|()| (lock.is_left(), lock.pass_over()).0), [true, true, false]);
         assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | (2 * TURN));
         lock.turn.store(((TURN - 1) * TURN) | mark(TURN - 1), Relaxed);
         lock.pass_over();

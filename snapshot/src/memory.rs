@@ -122,6 +122,8 @@ record! {
         pages: u32,
         /// It is device memory.
         device: bool,
+        /// Its pages are mapped write-combining.
+        combining: bool,
         /// How often it is pinned.
         pins: u32,
     }

@@ -101,7 +101,7 @@ pub fn of_device(device: &Device) -> String {
     lines.extend(device.memory.iter().map(|memory| format!("memory {:#x}", memory.at)));
     match device.found {
         Found::Fixed => {}
-        Found::Pci(vendor, number) => lines.push(format!("PCI {vendor:04x}:{number:04x}")),
+        Found::Pci(pci) => lines.push(format!("PCI {:04x}:{:04x}", pci.vendor, pci.device)),
         Found::Power => lines.push("power".to_owned()),
     }
     lines.join("\n")

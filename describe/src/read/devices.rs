@@ -5,7 +5,7 @@ use abi::devices::FIRST_MSI;
 
 use crate::keys;
 use crate::problem::Problems;
-use crate::system::{Interrupt, Memory};
+use crate::system::{Interrupt, Memory, Pci};
 use crate::units::size_text;
 use crate::values::{At, Entry, Fields};
 use crate::written::Device;
@@ -115,7 +115,7 @@ fn memory(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<
     let size_key = fields.need("size", problems);
     let size = size_key.as_ref().and_then(|size| size.size(problems));
     let access = fields.get("access").map(|access| access.word(&["read", "write"], problems));
-    let cache = fields.get("cache").map(|cache| cache.word(&["uncached", "write-combining"], problems));
+    let write_combining = is_write_combining(&fields, problems);
     let (at, size) = (at?, size?);
     if at.value % PAGE_SIZE != 0 {
         let below = at.value - at.value % PAGE_SIZE;
@@ -130,16 +130,23 @@ fn memory(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<
     }
     let pages = u32::try_from(size.value / PAGE_SIZE).unwrap_or(u32::MAX);
     let write = access.flatten().is_none_or(|access| access.value == "write");
-    let write_combining = cache.flatten().is_some_and(|cache| cache.value == "write-combining");
     Some(At::new(Memory { at: at.value, pages, write, write_combining }, entry.span.clone()))
 }
 
+/// Reads whether device memory is mapped write-combining.
+fn is_write_combining(fields: &Fields<'_>, problems: &mut Problems) -> bool {
+    let cache = fields.get("cache").and_then(|cache| cache.word(&["uncached", "write-combining"], problems));
+    cache.is_some_and(|cache| cache.value == "write-combining")
+}
+
 /// Reads how a device is found on the bus.
-fn pci(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<(u16, u16)>> {
+fn pci(owner: &str, entry: &Entry<'_>, problems: &mut Problems) -> Option<At<Pci>> {
     let fields = entry.table(format!("`pci` of {owner}"), keys::PCI, problems)?;
     let vendor = fields.need("vendor", problems).and_then(|entry| entry.number(0..=NO_VENDOR - 1, problems));
     let device = fields.need("device", problems).and_then(|entry| entry.number(0..=0xffff, problems));
-    Some(At::new((vendor?.value as u16, device?.value as u16), entry.span.clone()))
+    let write_combining = is_write_combining(&fields, problems);
+    let (vendor, device) = (vendor?.value as u16, device?.value as u16);
+    Some(At::new(Pci { vendor, device, write_combining }, entry.span.clone()))
 }
 
 /// Reads an interrupt line.

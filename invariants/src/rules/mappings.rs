@@ -210,8 +210,9 @@ pub fn mappings(f: &Facts<'_>, out: &mut Findings) {
                 let number = page.wrapping_sub(frame.base) >> frame.log2;
                 let ended = frame.dying && number < u64::from(frame.swept) && !word.is_pooled();
                 hold!(out, !ended, "{} maps a page whose Frame is through with it", say(f, entry));
-                let device =
-                    !frame.device || word.is_uncached() && !word.is_pooled() && !word.is_executable();
+                let cached = word.is_cached_as(frame.device, frame.combining);
+                hold!(out, cached, "{} has a page cached as its Frame does not say", say(f, entry));
+                let device = !frame.device || !word.is_pooled() && !word.is_executable();
                 hold!(out, device, "{} maps device memory as if it were none", say(f, entry));
             }
             // Rules about owners say when a Frame that has ended may still own a page.

@@ -14,7 +14,7 @@ use smp::shootdown::Stamp;
 use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
-use crate::paging::{Entry, EntryName, Links, TABLE_BYTES};
+use crate::paging::{Caching, Entry, EntryName, Links, TABLE_BYTES};
 use crate::pcids::PcidShare;
 use crate::phys::{Phys, PhysPage, PhysRange};
 use crate::process::Process;
@@ -163,6 +163,7 @@ pub struct Frame {
     /// The logarithm of one page's size.
     log2: u8,
     pages: u32,
+    caching: Caching,
     /// How often it is pinned for DMA. Changed under the root lock.
     pins: AtomicU32,
     /// What is known of its pages, where that is not in the frame table: of device memory.
@@ -179,6 +180,7 @@ impl Frame {
             memory,
             log2,
             pages: (memory.bytes() >> log2) as u32,
+            caching: Caching::WriteBack,
             pins: AtomicU32::new(0),
             infos: Table::empty(),
             copied_in: AtomicU64::new(0),
@@ -187,8 +189,14 @@ impl Frame {
 
     /// Makes a frame of device memory whose pages have `1 << log2` bytes; `infos` has an element
     /// per page.
-    pub fn of_device(root: RootId, memory: PhysRange, log2: u8, infos: Table<FrameInfo>) -> Frame {
-        Frame { infos, ..Frame::new(root, memory, log2) }
+    pub fn of_device(
+        root: RootId,
+        memory: PhysRange,
+        log2: u8,
+        caching: Caching,
+        infos: Table<FrameInfo>,
+    ) -> Frame {
+        Frame { infos, caching, ..Frame::new(root, memory, log2) }
     }
 
     pub const fn base(&self) -> Phys {
@@ -232,6 +240,11 @@ impl Frame {
         // `pages` says what the memory's bytes say.
         let is_there = number < u64::from(self.pages);
         is_there.then(|| PhysPage::trusted(Phys(self.base().0 + (number << self.log2)), self.log2))
+    }
+
+    /// Returns how its pages are mapped.
+    pub const fn caching(&self) -> Caching {
+        self.caching
     }
 
     pub fn is_device(&self) -> bool {

@@ -45,8 +45,9 @@ const USER: u64 = 1 << 2;
 /// Set by the hardware: the entry was used, and written through.
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-/// Write-through and no caching: as the reset value of the page attribute table has it, uncached.
-const UNCACHED: u64 = 1 << 3 | 1 << 4;
+/// The bits that choose a place of the page attribute table, of the four that are used. The machine
+/// layer fills the table so: see [`Caching`].
+const CACHING: u64 = 1 << 3 | 1 << 4;
 const LARGE: u64 = 1 << 7;
 /// The kernel's own, in an entry: memory that no Frame stands for, so in no list.
 pub const PLAIN: u64 = 1 << 9;
@@ -71,6 +72,18 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// What entries that map a page have, by [`Access`].
 const ALLOW: [u64; 3] = [PRESENT | USER | NO_EXECUTE, PRESENT | USER | NO_EXECUTE | WRITE, PRESENT | USER];
+
+/// What the processor may keep of a page in its caches, and of writes to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Caching {
+    /// Everything: memory.
+    WriteBack = 0,
+    /// Writes, for a while, to make few of many.
+    WriteCombining = 1 << 3,
+    /// Nothing: each access reaches the device, in its order.
+    Uncached = 1 << 3 | 1 << 4,
+}
 
 /// A kind of pages of a pool: see [`Pte::own_kind`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,12 +118,10 @@ const fn size_bit(log2: u8) -> u64 {
 pub struct FramePte(u64);
 
 impl FramePte {
-    /// Makes the common part of entries that map pages of 2^`log2` bytes for user level; uncached
-    /// if they are of a `device`.
+    /// Makes the common part of entries that map pages of 2^`log2` bytes for user level.
     #[inline(always)]
-    pub const fn new(log2: u8, access: Access, device: bool) -> FramePte {
-        let uncached = if device { UNCACHED } else { 0 };
-        FramePte(size_bit(log2) | ALLOW[access as usize] | uncached)
+    pub const fn new(log2: u8, access: Access, caching: Caching) -> FramePte {
+        FramePte(size_bit(log2) | ALLOW[access as usize] | caching as u64)
     }
 
     /// Returns the page-table entry for one page of the frame.
@@ -160,8 +171,8 @@ impl Pte {
         if self.has_page(level) { Some(PhysPage::trusted(self.at(), log2_of(level))) } else { None }
     }
 
-    pub const fn is_uncached(self) -> bool {
-        self.0 & UNCACHED == UNCACHED
+    pub const fn is_cached_as(self, caching: Caching) -> bool {
+        self.0 & CACHING == caching as u64
     }
 
     /// Returns the entry marked as mapping memory without a Frame.

@@ -4,7 +4,7 @@ use abi::PAGE_SIZE;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
-use kern_base::paging::{ENTRIES, LEVELS, TABLE_BYTES, TableNote};
+use kern_base::paging::{Caching, ENTRIES, LEVELS, TABLE_BYTES, TableNote};
 use kern_base::phys::Phys;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -31,6 +31,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.sink.frame(&record!(self, Frame of frame {
             [frame] base(), log2(), pages(), pins();
             device = frame.is_device(),
+            combining = frame.caching() == Caching::WriteCombining,
         }));
         if !frame.is_device() {
             self.extent(frame.base().0, pages << frame.log2(), at, ExtentKind::Frame);

@@ -44,6 +44,14 @@ pub struct Behind {
     pub sends: Option<(u64, u32)>,
 }
 
+impl Behind {
+    /// Returns the same with all memory mapped uncached.
+    fn uncached(mut self) -> Behind {
+        self.memory.iter_mut().for_each(|grant| grant.combining = false);
+        self
+    }
+}
+
 /// Ranges of a device that is found.
 pub const RANGES_MAX: usize = 6;
 
@@ -64,7 +72,8 @@ pub fn find(
                     Some(bus) => bus,
                     None => bus.insert(at("taking the bus", Bus::begin(nursery))?),
                 };
-                bus.find(numbers.get_vendor(), numbers.get_device())
+                let found = bus.find(numbers.get_vendor(), numbers.get_device());
+                found.map(|found| if numbers.get_write_combining() { found } else { found.uncached() })
             }
         };
         if there.is_none() {
@@ -88,7 +97,7 @@ fn power(facts: &abi::Power) -> Option<Behind> {
         let (first, last) = (facts.methods, facts.methods + u64::from(facts.methods_len).max(1) - 1);
         let pages = (last / PAGE_SIZE + 1 - first / PAGE_SIZE) as u32;
         let range = Range::at(first - first % PAGE_SIZE, pages);
-        _ = behind.memory.push(Grant { range, allows: Allows::READ });
+        _ = behind.memory.push(Grant::new(range, Allows::READ));
     }
     (!behind.ports.is_empty()).then_some(behind)
 }
@@ -98,7 +107,9 @@ impl World<'_> {
     fn add_memory(&self, device: u16, views: &mut Views) -> capnp::Result<()> {
         for range in self.system.get_devices()?.get(device.into()).get_memory()? {
             let allows = if range.get_write() { Allows::WRITE } else { Allows::READ };
-            _ = views.push(Grant { range: Range::at(range.get_at(), range.get_pages()), allows });
+            let (combining, range) =
+                (range.get_write_combining(), Range::at(range.get_at(), range.get_pages()));
+            _ = views.push(Grant { range, allows, combining });
         }
         // The host tool knows nothing of these ranges: more than there is room for are left out.
         for grant in self.found.get(usize::from(device)).into_iter().flat_map(|found| &found.memory) {

@@ -18,6 +18,8 @@ const NUMBERS: u8 = 0x00;
 const COMMAND: u8 = 0x04;
 const HEADER: u8 = 0x0c;
 const FIRST_BAR: u8 = 0x10;
+/// In a base address register: reads have no effect on the device, and writes may be combined.
+const PREFETCHABLE: u32 = 1 << 3;
 const BUSES: u8 = 0x18;
 const CAPABILITIES: u8 = 0x34;
 /// Bits of the command register: to answer at ports, at memory addresses; to write to memory; not
@@ -104,7 +106,8 @@ impl Bus {
         stop(self, by);
     }
 
-    /// Finds the first device with these numbers, and lets it answer at its addresses.
+    /// Finds the first device with these numbers, and lets it answer at its addresses. Memory that
+    /// may be mapped write-combining is so in what is returned.
     pub fn find(&mut self, vendor: u16, device: u16) -> Option<Behind> {
         find(self, vendor, device)
     }
@@ -242,7 +245,8 @@ fn behind(config: &mut impl Config, of: Function) -> Behind {
         // A device has whole pages, or others would be in them.
         if at != 0 && bytes >= abi::PAGE_SIZE && at % abi::PAGE_SIZE == 0 {
             let pages = u32::try_from(bytes / abi::PAGE_SIZE).unwrap_or(u32::MAX);
-            _ = found.memory.push(Grant { range: Range::at(at, pages), allows: Allows::WRITE });
+            let combining = value & PREFETCHABLE != 0;
+            _ = found.memory.push(Grant { combining, ..Grant::new(Range::at(at, pages), Allows::WRITE) });
         }
     }
     found
@@ -315,7 +319,7 @@ mod tests {
                 (0x50, 0x0181_0005),
                 (FIRST_BAR, 0xc041),
                 (FIRST_BAR + 4, 0xfea0_0000),
-                (FIRST_BAR + 8, 0x4000_0004),
+                (FIRST_BAR + 8, 0x4000_000c),
                 (FIRST_BAR + 12, 0x2),
                 (FIRST_BAR + 16, 0xfeb0_0000),
             ],
@@ -340,8 +344,9 @@ mod tests {
         let Behind { memory, ports, messages, .. } = find(&mut fake, 0x1234, 0x11e8).expect("it is there");
         assert_eq!(ports[..], [(0xc040, 0xc05f)]);
         assert_eq!(messages, Some(Messages { of: edu, at: 0x50 }));
-        let memory: Vec<_> = memory.iter().map(|grant| (grant.range, grant.allows.write)).collect();
-        let found = [0xfea0_0000, 0x2_4000_0000].map(|at| (Range::at(at, 256), true));
+        let memory: Vec<_> = memory.iter().map(|grant| (grant.range, grant.combining)).collect();
+        let found = [(0xfea0_0000, false), (0x2_4000_0000, true)];
+        let found = found.map(|(at, combining)| (Range::at(at, 256), combining));
         assert_eq!(memory, found);
         assert_eq!(fake.registers[&(edu.0, COMMAND)] & 0xffff, 3, "it answers, and interrupts by its line");
         for number in 0..5 {

@@ -605,10 +605,11 @@ impl Frame {
 
 impl Machine {
     /// Makes a frame of device memory at the physical address `at`, with its capability in `to`.
-    /// `size` is as in [`Untyped::retype`] for frames.
-    pub fn device_frame(&self, memory: &Untyped, at: u64, size: u64, to: Place) -> Result<()> {
+    /// `size` is as in [`Untyped::retype`] for frames; `how` it is mapped:
+    /// [`device_memory`](abi::devices::device_memory).
+    pub fn device_frame(&self, memory: &Untyped, at: u64, size: u64, how: u64, to: Place) -> Result<()> {
         let args = Args::plain(Op::DeviceFrame, self.arg(), memory.arg(), to.0.0, at);
-        syscall(Args { r9: size, ..args }).done()
+        syscall(Args { r9: size, r10: how, ..args }).done()
     }
 
     /// Sends the first `bytes` of the UTCB's bulk area to a channel, as one record.

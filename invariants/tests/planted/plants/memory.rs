@@ -185,6 +185,16 @@ pub const PLANTS: &[Planted] = &[
         first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == base)?.word &= !(3 << 3);
         Some(())
     }),
+    ("mappings", "registers whose writes are combined", |s| {
+        let base = s.frames.iter().find(|frame| frame.device && !frame.combining)?.base;
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == base)?.word &= !(1 << 4);
+        Some(())
+    }),
+    ("mappings", "memory that is not cached", |s| {
+        let base = s.frames.iter().find(|frame| !frame.device && frame.log2 == 12)?.base;
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == base)?.word |= 3 << 3;
+        Some(())
+    }),
     ("counts", "one mapping that is not counted", |s| {
         first!(s.infos, |info| info.mapped > 0)?.mapped -= 1;
         Some(())

@@ -4,7 +4,7 @@
 
 use abi::{Counter, Error};
 use kern_base::block::Block;
-use kern_base::cpu::Mail;
+use kern_base::cpu::{IDLE, Mail};
 use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::MAIL_WORK;
@@ -17,6 +17,7 @@ use smp::shootdown::What;
 use smp::sync::Ordering::Relaxed;
 
 use crate::Refusal;
+use crate::door::listener::Listener;
 use crate::ipc::ends::no_callee;
 use crate::ipc::ways::{Sent, There};
 use crate::outbox::mail::LOWEST_RANK;
@@ -80,7 +81,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.receive(mail, || self.time().stop_clock())
     }
 
-    /// Serves a message. Does `before` first, if the fast path does not serve it.
+    /// Serves a message. Does `before` first, if no short way serves it.
     #[inline(always)]
     fn receive(self, mail: Mail, before: impl FnOnce()) -> Option<OpenTask<'k>> {
         self.count(Counter::MailTaken);
@@ -94,6 +95,11 @@ impl<'k, M: Machine> Door<'k, M> {
                     None
                 }
             };
+        }
+        if let Mail::Bits(object) = &mail
+            && let Some(task) = self.bits_delivered(object.get(self.pin()))
+        {
+            return Some(task);
         }
         before();
         match mail {
@@ -128,6 +134,33 @@ impl<'k, M: Machine> Door<'k, M> {
             return Ok(caller);
         }
         Err(block)
+    }
+
+    /// Gives the bits of a Notification to the task that listens to it here, if that runs now:
+    /// this CPU idles, or the task outranks the program. Returns the task.
+    #[inline(always)]
+    fn bits_delivered(self, object: Ref<'k, Notification>) -> Option<OpenTask<'k>> {
+        let listener = self.listener_of(object.get().hot.open(self.pin())?)?;
+        if self.sched.idle.get() != IDLE {
+            return self.bits_preempt(listener, object);
+        }
+        let now = self.time().end_idling();
+        Some(self.run_listener(listener, object, now))
+    }
+
+    /// Does what [`Door::bits_delivered`] does, on a CPU that runs a program.
+    #[cold]
+    #[inline(never)]
+    fn bits_preempt(self, listener: Listener<'k>, object: Ref<'k, Notification>) -> Option<OpenTask<'k>> {
+        let now = self.time().preempt_for(listener.time)?;
+        Some(self.run_listener(listener, object, now))
+    }
+
+    #[inline(always)]
+    fn run_listener(self, listener: Listener<'k>, object: Ref<'k, Notification>, now: u64) -> OpenTask<'k> {
+        self.give_bits(listener, object.get().remote.take(self.pin()));
+        self.time().take_over(listener.time, now, listener.task.object(), listener.task.word());
+        listener.task
     }
 
     /// Notes that this entry works for the task for which the mail in a node was sent.

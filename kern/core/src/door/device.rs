@@ -1,34 +1,24 @@
-//! The everyday interrupt of a device: its driver waits on this CPU, and outranks the program.
+//! The everyday interrupt of a device: its driver waits on this CPU, and outranks the program; or
+//! it is on another CPU, and the program goes on.
 //!
 //! As with the timer's everyday interrupt ([`crate::door::timer`]), all checks come first and
-//! change nothing: nothing else wants this CPU's attention, and the driver waits for bits, without
-//! a deadline, or for calls, and has its own time. Then the driver gets the bits, the line is
-//! masked, and the driver runs in place of the program without being queued. It pays for the
-//! interrupt. What fails a check is served by the general way, [`Door::on_interrupt`].
+//! change nothing: nothing else wants this CPU's attention, and the driver listens as the module
+//! `door::listener` says. Then the driver gets the bits, the line is masked, and the driver runs in
+//! place of the program without being queued. It pays for the interrupt. Bits for another CPU are
+//! sent there. What fails a check is served by the general way, [`Door::on_interrupt`].
 
-use abi::{Counter, FLAG_NOTIFICATION, MsgInfo};
+use abi::Counter;
 use kern_base::cpu::{BUSY, IDLE_TOLD};
-use kern_base::irq::IrqHandler;
 use kern_base::machine::Machine;
-use kern_base::notification::{Notification, NotificationHot};
+use kern_base::notification::Notification;
 use kern_base::sched_context::OpenTime;
-use kern_base::task::{FLAG_AWAITED, FLAG_IN_FAULT, FLAG_SUSPENDED, OpenTask, PLAIN, State};
+use smp::door::Ref;
 
-use crate::answer::write_values;
 use crate::door::entry::Interrupt;
+use crate::door::listener::Listener;
 use crate::door::timer::ShortEnd;
+use crate::events::interrupts::Signal;
 use crate::rooms::Door;
-
-/// A driver that can wake by a few writes.
-#[derive(Clone, Copy)]
-struct Driver<'k> {
-    task: OpenTask<'k>,
-    /// Its own time, which rests.
-    time: OpenTime<'k>,
-    irq: &'k IrqHandler,
-    line: u32,
-    note: &'k NotificationHot,
-}
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves the interrupt of a device that came to a program, if it is an everyday one. It is
@@ -37,15 +27,20 @@ impl<'k, M: Machine> Door<'k, M> {
     pub fn on_device(self, place: usize) -> ShortEnd<'k> {
         let now = self.k.machine.now();
         let Some(time) = self.running() else { return ShortEnd::General };
-        let Some(driver) = self.driver_of(place) else { return ShortEnd::General };
+        let Some(signal) = self.events().signal_at(place) else { return ShortEnd::General };
+        let Some(object) = self.events().told_by(signal) else { return ShortEnd::General };
+        let Some(note) = object.get().hot.open(self.pin()) else {
+            return self.send_on(signal, object, time, now);
+        };
+        let Some(driver) = self.listener_of(note) else { return ShortEnd::General };
         if driver.time.state.rank() <= time.state.rank() || !self.is_at_ease() {
             return ShortEnd::General;
         }
-        self.wake_driver(driver);
+        self.wake_driver(driver, signal);
         self.save_vector_state();
         self.time().preempt(time, driver.time, now, driver.task);
         self.arm_for_driver(driver);
-        self.end_device(driver);
+        self.events().end_signal(signal);
         ShortEnd::Runs(driver.task)
     }
 
@@ -56,8 +51,11 @@ impl<'k, M: Machine> Door<'k, M> {
         if !(is_idle && self.is_at_ease()) {
             return ShortEnd::General;
         }
-        let Some(driver) = self.driver_of(place) else { return ShortEnd::General };
-        self.wake_driver(driver);
+        let Some(signal) = self.events().signal_at(place) else { return ShortEnd::General };
+        let object = self.events().told_by(signal);
+        let note = object.and_then(|object| object.get().hot.open(self.pin()));
+        let Some(driver) = note.and_then(|note| self.listener_of(note)) else { return ShortEnd::General };
+        self.wake_driver(driver, signal);
         let now = self.k.machine.now();
         if self.sched.idle.get() == IDLE_TOLD {
             let _ = self.time().end_told_idling();
@@ -65,73 +63,46 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.idle.set(BUSY);
         self.time().take_over(driver.time, now, driver.task.object(), driver.task.word());
         self.arm_for_driver(driver);
-        self.end_device(driver);
+        self.events().end_signal(signal);
         ShortEnd::Runs(driver.task)
     }
 
-    /// Returns the driver of a device, if it waits here, and nothing but the bits has to be told.
+    /// Sends the bits of an interrupt that came at `began` to another CPU. The program goes on, and
+    /// does not pay for the interrupt.
     #[inline(always)]
-    fn driver_of(self, place: usize) -> Option<Driver<'k>> {
-        let pin = self.pin();
-        let irq = self.cpu.lines.at(place)?.get(pin)?.get();
-        let line = irq.line()?.number;
-        let note = irq.target.word.load(pin).get::<Notification>()?.get().hot.open(pin)?;
-        let (task, state) = match note.waiter.get(pin) {
-            Some(waiter) => (waiter, State::WaitBits),
-            None => (note.bound.get(pin)?, State::Recv),
-        };
-        let task = OpenTask::here(task, pin);
-        let flags = u64::from(FLAG_SUSPENDED | FLAG_AWAITED | FLAG_IN_FAULT) << 8;
-        let state_and_flags = task.word() & (flags | u64::from(!PLAIN));
-        if state_and_flags != state as u64
-            || task.deadline.is_queued()
-            || self.security().is_told()
-            || !task.time.borrows_none()
-        {
-            return None;
+    fn send_on(
+        self,
+        signal: Signal<'k>,
+        object: Ref<'k, Notification>,
+        time: OpenTime<'k>,
+        began: u64,
+    ) -> ShortEnd<'k> {
+        if !self.is_at_ease() {
+            return ShortEnd::General;
         }
-        let time = self.own_time_at_rest(task)?;
-        Some(Driver { task, time, irq, line, note })
+        self.note_device();
+        self.time().begin_interrupt(began);
+        let now = self.events().send_signal(signal, object, began);
+        self.time().excuse_until(time, now);
+        ShortEnd::Continues
     }
 
-    /// Gives the driver the bits: from here on nothing can fail. The driver is ready then, and its
-    /// time neither runs nor is queued.
+    /// Gives the driver the bits: from here on nothing can fail.
     #[inline(always)]
-    fn wake_driver(self, Driver { task, irq, note, .. }: Driver<'k>) {
-        let pin = self.pin();
+    fn wake_driver(self, driver: Listener<'k>, signal: Signal<'k>) {
+        self.note_device();
+        self.give_bits(driver, signal.irq.bits());
+    }
+
+    #[inline(always)]
+    fn note_device(self) {
         self.count(Counter::Interrupt);
         self.note_interrupt(Interrupt::Device);
-        let bits = irq.bits();
-        debug_assert!(note.bits.get() == 0, "the driver waits for bits that are there");
-        let info = if note.waiter.take(pin).is_some() {
-            if let Some(object) = task.end_wait_for_bits(pin) {
-                self.trace().note_bits(task.object(), object);
-            }
-            MsgInfo(0)
-        } else {
-            task.set_bits_pending(false);
-            if let Some(object) = task.bound(pin) {
-                self.trace().note_bits(task.object(), object);
-            }
-            MsgInfo(FLAG_NOTIFICATION)
-        };
-        // Writes all registers for which the plain bit stands, and clears that bit.
-        write_values(&task.regs, info, [0, 0, bits, 0]);
-        task.time.owe_none();
-        task.enter(State::Ready);
-    }
-
-    /// Masks the line and acknowledges the interrupt. This is the last step: the driver asks for
-    /// the next interrupt when it runs. The masking is a call, which few values outlive here.
-    #[inline(always)]
-    fn end_device(self, driver: Driver<'k>) {
-        self.k.machine.mask_line(driver.line);
-        self.k.machine.end_of_interrupt();
     }
 
     /// Sets the timer for a driver with a budget.
     #[inline(always)]
-    fn arm_for_driver(self, driver: Driver<'k>) {
+    fn arm_for_driver(self, driver: Listener<'k>) {
         if driver.time.state.has_budget() {
             self.time().arm_timer(self.sched.until.get());
         }

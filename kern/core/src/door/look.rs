@@ -8,7 +8,7 @@
 //! other CPUs send for tasks of low priority, the program keeps nearly all of its CPU:
 //!
 //! * One look takes at most [`PROGRAM_MAIL`] messages.
-//! * The time between two looks is [`REST_FACTOR`] times what the last look took. A factor of
+//! * The time between two looks is [`MAIL_REST_FACTOR`] times what the last look took. A factor of
 //!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
 //! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have
 //!   stopped the CPU meanwhile.
@@ -39,7 +39,7 @@ use smp::mailbox::{Drained, Picked};
 use crate::OpenTask;
 use crate::outbox::mail::{rank_of, rank_with};
 use crate::rooms::Door;
-use crate::time::schedule::REST_FACTOR;
+use crate::time::schedule::MAIL_REST_FACTOR;
 
 /// The result of a look into the mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,7 +181,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         // A message that cannot be reached may be urgent. Its sender may have been stopped by a
         // hypervisor.
-        let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };
+        let factor = if look == Look::Unreachable { 1 } else { MAIL_REST_FACTOR };
         self.rest_until(self.time().end_of_rest(began, factor), rank, began);
     }
 
@@ -196,7 +196,7 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.arm_look();
         }
         if is_deferring || inbox.has_mail() {
-            let rest = self.time().end_of_rest(began, REST_FACTOR);
+            let rest = self.time().end_of_rest(began, MAIL_REST_FACTOR);
             let planned = if is_deferring { self.sched.look_at.get() } else { 0 };
             self.rest_until(rest.max(planned), self.rank_of_program(), began);
         }

@@ -4,6 +4,7 @@ pub mod arrivals;
 pub mod deadlines;
 pub mod device;
 pub mod entry;
+mod listener;
 mod look;
 mod order;
 pub mod requests;

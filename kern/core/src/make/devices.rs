@@ -13,12 +13,14 @@
 //! [`Pins::Go`]: crate::life::reclaim::Pins::Go
 
 use abi::audit::AuditEvent;
+use abi::devices::device_memory;
 use abi::{Cap, Error, Op, Target};
 use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::{FLAG_DYING, RootId};
 use kern_base::machine::Machine;
 use kern_base::memory::Frame;
+use kern_base::paging::Caching;
 use kern_base::phys::{Phys, PhysRange};
 use smp::door::{Ref, Region};
 
@@ -67,12 +69,15 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::DeviceFrame`].
     pub fn device_frame(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let (at, size) = (args.a3, args.a4);
+        let (at, size, how) = (args.a3, args.a4, args.a5);
         self.caps().operand::<MachineObject, { Op::DeviceFrame as u8 }, 0>(me, args.cap())?;
         let process = me.process(self.pin());
         let source = self.caps().find_untyped(me, args.cap1())?;
         let place = self.caps().find_slot::<{ Op::DeviceFrame as u8 }, 2>(process, Target(args.a2))?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
+        refuse_if(how & !device_memory::ALL != 0, Refusal::argument(5))?;
+        let combines = how & device_memory::WRITE_COMBINING != 0;
+        let caching = if combines { Caching::WriteCombining } else { Caching::Uncached };
         let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
         let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {
             return Err(Refusal::new(Error::BadAddress, at));
@@ -83,7 +88,8 @@ impl<'k, M: Machine> Make<'k, M> {
             let guard = self.caps().open_or_leave(source.untyped)?;
             let root = self.caps().lock_to_make(source)?;
             self.caps().check_depth(source.slot)?;
-            let frame = self.make_device(source.untyped.get().header.root(), &guard.region, memory, pages)?;
+            let root_id = source.untyped.get().header.root();
+            let frame = self.make_device(root_id, &guard.region, memory, pages, caching)?;
             self.caps().fill_first(&root, place.slot, frame, source.slot, label);
             self.security().audit_grant(me.object(), Some(Op::DeviceFrame), place);
             Ok(Answer::one(guard.region.free()))
@@ -97,6 +103,7 @@ impl<'k, M: Machine> Make<'k, M> {
         region: &Region,
         memory: PhysRange,
         pages: Pages,
+        caching: Caching,
     ) -> Result<Ref<'k, Frame>> {
         let (head, tail) =
             (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
@@ -107,7 +114,8 @@ impl<'k, M: Machine> Make<'k, M> {
             }
             let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
             let infos = tail.clear().into_table()?;
-            let frame = head.emplace(self.pin(), Frame::of_device(root, memory, pages.log2, infos))?;
+            let frame = Frame::of_device(root, memory, pages.log2, caching, infos);
+            let frame = head.emplace(self.pin(), frame)?;
             for info in
                 (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
             {

@@ -89,7 +89,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if pool {
             return self.map_pooled(me, run, access);
         }
-        let form = FramePte::new(run.frame.get().log2(), access, run.frame.get().is_device());
+        let form = FramePte::new(run.frame.get().log2(), access, run.frame.get().caching());
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.tlb().is_free(was) {

@@ -13,7 +13,7 @@
 //! * the few instructions of the entry and the exit;
 //! * the interrupt in which a task is stopped by force, to that task;
 //! * the interrupts in a *grace*, which ends at a time that the program knows;
-//! * a message that comes alone and lets a better task run by the fast path: to that task;
+//! * a message, or bits, that come alone and let a better task run by a short way: to that task;
 //! * interrupts that end a slice by the short path of the timer: to the task that runs next.
 //!
 //! Interrupts of an idle CPU are in no account.
@@ -68,8 +68,17 @@ impl<'k, M: Machine> Time<'k, M> {
     /// been interrupted, just now.
     #[inline(always)]
     pub fn excuse(self) {
-        let Some(sc) = self.running() else { return self.sched.stopped.set(self.k.machine.now()) };
-        let (until, now) = (self.sched.until.get(), self.k.machine.now());
+        let now = self.k.machine.now();
+        match self.running() {
+            Some(sc) => self.excuse_until(sc, now),
+            None => self.sched.stopped.set(now),
+        }
+    }
+
+    /// Does what [`Time::excuse`] does for the context that runs, at `now`.
+    #[inline(always)]
+    pub fn excuse_until(self, sc: OpenTime<'k>, now: u64) {
+        let until = self.sched.until.get();
         let since = self.since(sc);
         if !sc.state.needs_care() {
             self.sched.until.set(until.wrapping_add(now.wrapping_sub(since)));

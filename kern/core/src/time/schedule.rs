@@ -32,8 +32,12 @@ const CARE_RUNS: u32 = 1 << 31;
 
 /// How much longer a CPU leaves its program alone than work for others of no higher priority took.
 pub const REST_FACTOR: u64 = 50;
+/// How much longer a CPU leaves its program alone than a look into its mailbox took. What such a
+/// look sets going, as timers and interrupts of other CPUs, takes nearly as long again after the
+/// time is read.
+pub const MAIL_REST_FACTOR: u64 = 2 * REST_FACTOR;
 /// Most ticks for which it does.
-pub const REST_MAX: u64 = 1 << 22;
+pub const REST_MAX: u64 = 1 << 24;
 
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
@@ -598,8 +602,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// `factor` times what the work took.
     pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {
         let now = self.k.machine.now();
-        let rest = now.wrapping_sub(began).saturating_mul(factor).min(REST_MAX);
-        now.saturating_add(rest)
+        now.saturating_add(rest_after(now.wrapping_sub(began), factor))
     }
 
     /// Returns the lowest priority whose tasks outrank the running program.
@@ -656,6 +659,13 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.idle.set(self.sched.idle_as.get());
         self.count(Counter::Idle);
     }
+}
+
+/// Returns for how long a CPU leaves its program alone after work that took so many ticks.
+#[inline(always)]
+pub fn rest_after(took: u64, factor: u64) -> u64 {
+    // Beyond the limit whatever the factor is. So the product cannot overflow.
+    if took < REST_MAX { (took * factor).min(REST_MAX) } else { REST_MAX }
 }
 
 /// Returns as what the grace of a slice counts that is taken off the CPU for this reason.

@@ -1,9 +1,11 @@
 //! Device memory and pins, case by case.
 
+use abi::devices::device_memory;
 use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, PageMode, PageRange, Rights, Target, frame_rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
 use kern_base::memory::Frame;
+use kern_base::paging::Caching;
 use kern_base::phys::Phys;
 
 use smp::chaos::Point;
@@ -18,8 +20,13 @@ const PAGE: u64 = 0x6000_0000;
 
 /// A frame of device memory; where its capability is.
 fn device(s: &mut Scene, from: Cap, base: u64, size: u64) -> Result<Cap, (Error, u64)> {
+    device_of(s, from, base, size, 0)
+}
+
+/// One that is mapped in this way.
+fn device_of(s: &mut Scene, from: Cap, base: u64, size: u64, how: u64) -> Result<Cap, (Error, u64)> {
     let place = s.w.slot();
-    let args = [INIT_MACHINE.arg(), from.arg(), at(place), base, size];
+    let args = [INIT_MACHINE.arg(), from.arg(), at(place), base, size, how];
     s.w.ask(0, Op::DeviceFrame, &args).map(|_| place)
 }
 
@@ -27,15 +34,15 @@ fn memory(s: &mut Scene) -> Cap {
     s.w.make(0, ObjType::Untyped, 20)
 }
 
-/// The entries of all pages of the process's space that map a physical address: whether each is
-/// uncached.
-fn mapped(s: &Scene, base: u64) -> Vec<bool> {
+/// The entries of all pages of the process's space that map a physical address: how each is cached.
+fn mapped(s: &Scene, base: u64) -> Vec<Caching> {
+    const ALL: [Caching; 3] = [Caching::WriteBack, Caching::WriteCombining, Caching::Uncached];
     let Some(space) = s.w.object::<kern_base::memory::VSpace>(s.process.vspace) else { panic!("no space") };
     let mut found = Vec::new();
     for number in 0..space.get().used.load(Relaxed) as usize {
         s.w.look(0).tables().pages_of(space, number, |_, spot| {
             if spot.load().at() == Phys(base) {
-                found.push(spot.load().is_uncached());
+                found.extend(ALL.iter().filter(|caching| spot.load().is_cached_as(**caching)));
             }
         });
     }
@@ -43,17 +50,23 @@ fn mapped(s: &Scene, base: u64) -> Vec<bool> {
 }
 
 #[test]
-fn device_memory_is_mapped_uncached() {
+fn device_memory_is_mapped_as_its_frame_says() {
     let mut s = Scene::new(2);
     let from = memory(&mut s);
     let space = s.process.vspace.arg();
-    for (size, step) in [(12, 4096), (21, 2 << 20)] {
-        let frame = device(&mut s, from, DEVICES, size).unwrap();
+    let combining = device_memory::WRITE_COMBINING;
+    for (size, step, how) in
+        [(12, 4096, 0), (21, 2 << 20, 0), (12, 4096, combining), (21, 2 << 20, combining)]
+    {
+        let caching = if how == 0 { Caching::Uncached } else { Caching::WriteCombining };
+        let frame = device_of(&mut s, from, DEVICES, size, how).unwrap();
         let place = PAGE + step;
         s.w.must(0, Op::Map, &[space, frame.arg(), place, 1]);
-        assert_eq!(mapped(&s, DEVICES), [true]);
+        assert_eq!(mapped(&s, DEVICES), [caching]);
         s.w.must(0, Op::Protect, &[space, frame.arg(), place, 0]);
-        assert_eq!(mapped(&s, DEVICES), [true], "whatever it allows");
+        assert_eq!(mapped(&s, DEVICES), [caching], "whatever it allows");
+        let other = device_of(&mut s, from, DEVICES, 12, how ^ combining);
+        assert_eq!(other, Err((Error::InUse, 0)), "a page is mapped in one way");
         for op in [Op::Map, Op::Protect] {
             let refused = s.w.ask(0, op, &[space, frame.arg(), place, 2]);
             assert_eq!(refused, Err((Error::BadArgument, 3)), "{op:?} to execute");
@@ -64,7 +77,10 @@ fn device_memory_is_mapped_uncached() {
     let frame = s.w.make(0, ObjType::Frame, 12);
     s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
     let base = s.w.object::<Frame>(frame).map(|frame| frame.get().base().0);
-    assert_eq!(mapped(&s, base.unwrap()), [false], "memory is cached");
+    assert_eq!(mapped(&s, base.unwrap()), [Caching::WriteBack]);
+    for how in [device_memory::ALL + 1, u64::MAX] {
+        assert_eq!(device_of(&mut s, from, DEVICES, 12, how), Err((Error::BadArgument, 5)), "{how:#x}");
+    }
 }
 
 #[test]

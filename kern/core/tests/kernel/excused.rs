@@ -46,14 +46,22 @@ fn busy(slice: u64, budget: [u64; 2]) -> Busy {
 impl Busy {
     /// The program's time.
     fn time(&self) -> OpenTime<'static> {
-        let time = self.s.w.object(self.program.sc).expect("time");
+        self.time_of(&self.program)
+    }
+
+    fn time_of(&self, task: &Tcb) -> OpenTime<'static> {
+        let time = self.s.w.object(task.sc).expect("time");
         self.s.w.look(HERE).time().open_time(time).expect("here")
     }
 
     /// What the program has used.
     fn used(&self) -> u64 {
+        self.used_by(&self.program)
+    }
+
+    fn used_by(&self, task: &Tcb) -> u64 {
         self.s.w.look(HERE).time().charge();
-        self.time().state.consumed()
+        self.time_of(task).state.consumed()
     }
 
     fn excused(&self) -> u64 {
@@ -94,20 +102,27 @@ fn mail_is_not_charged_to_the_program() {
     }
 }
 
+/// Bits that come alone cost the task that they let run; beside other mail, the CPU.
 #[test]
 fn a_program_that_is_preempted_is_not_charged_either() {
-    let mut b = busy(200_000, [0, 0]);
-    let (better, note) = b.better();
-    b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
-    let raise = Regs::op(Op::Notify, &[note.arg(), 1]);
-    assert!(b.s.w.runs(HERE, &b.program));
-    let (used, excused) = (b.used(), b.excused());
-    b.s.w.begin(AFAR, raise);
-    b.take_mail();
-    assert!(b.s.w.runs(HERE, &better));
-    let used = b.used() - used;
-    assert!(used <= AT_MOST, "it is charged {used}");
-    assert!(b.excused() - excused >= LONG);
+    for is_alone in [true, false] {
+        let mut b = busy(200_000, [0, 0]);
+        let (better, note) = b.better();
+        b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
+        let raise = Regs::op(Op::Notify, &[note.arg(), 1]);
+        assert!(b.s.w.runs(HERE, &b.program));
+        let (used, paid, excused) = (b.used(), b.used_by(&better), b.excused());
+        if !is_alone {
+            b.s.w.does(&b.sender, Regs::op(Op::Notify, &[NOTE.arg(), 1]));
+        }
+        b.s.w.begin(AFAR, raise);
+        b.take_mail();
+        assert!(b.s.w.runs(HERE, &better));
+        let used = b.used() - used;
+        assert!(used <= AT_MOST, "it is charged {used}");
+        let (paid, excused) = (b.used_by(&better) - paid, b.excused() - excused);
+        assert_eq!((paid >= LONG, excused >= LONG), (is_alone, !is_alone), "{paid} {excused}");
+    }
 }
 
 /// An interrupt takes longer than the rest of the slice. An equal waits.

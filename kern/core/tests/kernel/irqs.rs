@@ -1,7 +1,8 @@
 //! Interrupts of devices and I/O ports: who gets them, where interrupts arrive, and how they end.
 
 use abi::devices::{CPU_LINES, FIRST_MSI, LINES, line};
-use abi::{Cap, Error, FLAG_NOTIFICATION, MsgInfo, ObjType, Op};
+use abi::{Cap, Counter, Error, FLAG_NOTIFICATION, MsgInfo, ObjType, Op};
+use kern_base::sched_context::SchedContext;
 
 use crate::scene::Scene;
 use crate::world::make::{CONTROL, at};
@@ -271,6 +272,38 @@ fn a_cpu_rests_from_interrupts_that_take_time_from_better_tasks() {
         assert_eq!(error, Error::WouldBlock);
         s.w.advance(until - s.w.now());
         assert_eq!(ack(&mut s, irq), Ok(()));
+    }
+}
+
+/// An interrupt comes to another CPU than the driver's. The program there goes on without paying.
+#[test]
+fn a_program_goes_on_while_a_driver_elsewhere_is_told() {
+    const PACE: u64 = 100;
+    for fast in [false, true] {
+        let mut s = Scene::new(2);
+        s.w.gate.fast = fast;
+        let (task, irq) = driven(&mut s, 20, 1);
+        let (hog, _) = s.running(1, 10);
+        s.w.k.machine.hardware().pace = PACE;
+        let used = |s: &Scene| {
+            let time = s.w.look(1).time();
+            time.charge();
+            let hog = s.w.object::<SchedContext>(hog.sc).and_then(|sc| time.open_time(sc)).expect("here");
+            hog.state.consumed()
+        };
+        let excused = |s: &Scene| s.w.block(1).counters[Counter::InterruptTicks as usize].racy();
+        let (short, before) = (s.w.gate.short.get(), (used(&s), excused(&s)));
+        assert!(s.w.signal(LINE as u32));
+        assert_eq!(s.w.gate.short.get() > short, fast);
+        assert!(s.w.runs(1, &hog) && hog.is_through(), "fast {fast}: it goes on");
+        let (paid, excused) = (used(&s) - before.0, excused(&s) - before.1);
+        assert!(paid <= 5 * PACE, "fast {fast}: it pays {paid}");
+        assert!(excused >= PACE, "fast {fast}: the CPU counts {excused}");
+        s.w.run();
+        assert!(s.w.runs(0, &task), "fast {fast}: the driver runs");
+        assert_eq!(s.w.result(&task).rdx, BITS);
+        assert_eq!(ack(&mut s, irq).expect_err("its CPU rests").0, Error::WouldBlock);
+        assert!(!s.w.signal(LINE as u32), "fast {fast}: the line is masked");
     }
 }
 

@@ -7,6 +7,7 @@ mod ahead;
 mod audit;
 mod authority;
 mod begun;
+mod bits;
 mod broadcast;
 mod broadcast_pages;
 mod budget;

@@ -85,7 +85,14 @@ proptest! {
             if what == What::Page {
                 prop_assert_eq!(kernels.access() == Access::Execute, rules.is_executable());
                 prop_assert_eq!(kernels.access() == Access::Write, rules.is_writable() && !rules.is_executable());
-                prop_assert_eq!(kernels.is_uncached(), rules.is_uncached());
+                for (caching, device, combining) in [
+                    (paging::Caching::WriteBack, false, false),
+                    (paging::Caching::WriteCombining, true, true),
+                    (paging::Caching::Uncached, true, false),
+                ] {
+                    let said = rules.is_cached_as(device, combining);
+                    prop_assert_eq!(kernels.is_cached_as(caching), said, "{:?}", caching);
+                }
             }
         }
     }

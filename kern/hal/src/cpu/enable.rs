@@ -11,6 +11,11 @@ use super::features::Features;
 use super::{debug, vector};
 
 const SYSENTER_CS: u32 = 0x174;
+const PAT: u32 = 0x277;
+/// The page attribute table, with a byte for each combination of an entry's bits 3 and 4, twice:
+/// write-back, write-combining, and two ways of uncached. It differs from the reset value in the
+/// second byte, which no other entry of the kernel's uses.
+const PAT_VALUE: u64 = 0x0007_0106_0007_0106;
 
 /// Sets EFER.NXE, before any page table with the NX bit is loaded.
 ///
@@ -50,6 +55,10 @@ pub unsafe fn control_registers(features: Features) {
     // SAFETY: TS was cleared above; XSAVE is a required feature.
     unsafe { vector::reset() };
     vector::set_ts();
+
+    // SAFETY: each 64-bit CPU has the register. No entry with bit 3 alone was loaded before, so no
+    // cache and no TLB holds what the other type would forbid.
+    unsafe { Msr::new(PAT).write(PAT_VALUE) };
 
     // A null selector makes SYSENTER fault: SYSCALL is the only door.
     // SAFETY: the register exists on every 64-bit CPU.

@@ -1,6 +1,7 @@
 //! Views as the kernel's frames of device memory: each view has an Untyped of its own, whose reset
 //! ends the frame and all copies of its capability.
 
+use abi::devices::device_memory;
 use abi::{Cap, Error, FrameRights, PAGE_LOG2, Rights, frame_rights};
 
 use super::{Allows, HOLDERS_MAX, Keeper, PAGES_MAX, Range, VIEWS_MAX, ViewDenial};
@@ -72,10 +73,12 @@ fn rights_of(allows: Allows) -> FrameRights {
 impl Keeper for Frames {
     type Place = Place;
 
-    fn make(&mut self, view: usize, range: Range) -> core::result::Result<(), ViewDenial> {
+    fn make(&mut self, view: usize, range: Range, combining: bool) -> core::result::Result<(), ViewDenial> {
         let (memory, frame) = self.prepared(view).map_err(denial)?;
         let size = u64::from(PAGE_LOG2) | u64::from(range.pages) << 8;
-        own::machine().device_frame(&memory, range.address(), size, own::cnode().slot(frame)).map_err(denial)
+        let how = if combining { device_memory::WRITE_COMBINING } else { 0 };
+        let made = own::machine().device_frame(&memory, range.address(), size, how, own::cnode().slot(frame));
+        made.map_err(denial)
     }
 
     fn unmake(&mut self, view: usize, devices_are_still: bool) -> core::result::Result<(), ViewDenial> {

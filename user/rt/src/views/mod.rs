@@ -132,6 +132,14 @@ impl Allows {
 pub struct Grant {
     pub range: Range,
     pub allows: Allows,
+    /// It is mapped write-combining, and uncached otherwise.
+    pub combining: bool,
+}
+
+impl Grant {
+    pub const fn new(range: Range, allows: Allows) -> Grant {
+        Grant { range, allows, combining: false }
+    }
 }
 
 /// What somebody asks for.
@@ -168,8 +176,9 @@ pub trait Keeper {
     /// Where a holder wants its capability.
     type Place: Copy;
 
-    /// Makes the frame of the view with this number, of a physical range.
-    fn make(&mut self, view: usize, range: Range) -> Result<(), ViewDenial>;
+    /// Makes the frame of the view with this number, of a physical range; `combining`: that is
+    /// mapped write-combining.
+    fn make(&mut self, view: usize, range: Range, combining: bool) -> Result<(), ViewDenial>;
     /// Ends a view's frame: no copy and no mapping of it is left. Pins prevent that, unless no
     /// device is active (`devices_are_still`).
     fn unmake(&mut self, view: usize, devices_are_still: bool) -> Result<(), ViewDenial>;
@@ -184,6 +193,7 @@ pub trait Keeper {
 #[derive(Clone, Copy)]
 struct View {
     range: Range,
+    combining: bool,
     shared: bool,
     holders: [Option<u16>; HOLDERS_MAX],
 }
@@ -221,10 +231,8 @@ impl<K: Keeper> Views<K> {
             return Err(ViewDenial::BadRequest);
         }
         let fits = |grant: &Grant| grant.range.covers(wanted.range) && grant.allows.covers(wanted.allows);
-        if !granted.iter().any(fits) {
-            return Err(ViewDenial::NotAllowed);
-        }
-        let (view, lease) = self.room_for(holder, wanted)?;
+        let grant = granted.iter().find(|grant| fits(grant)).ok_or(ViewDenial::NotAllowed)?;
+        let (view, lease) = self.room_for(holder, wanted, grant.combining)?;
         self.keeper.lend(view, lease, wanted.allows, to)?;
         if let Some(it) = &mut self.table[view] {
             it.shared = wanted.shared;
@@ -284,15 +292,21 @@ impl<K: Keeper> Views<K> {
 
     /// Returns the number of the wanted view, which is made if necessary, and that of a free lease
     /// of it.
-    fn room_for(&mut self, holder: u16, wanted: &Wanted) -> Result<(usize, usize), ViewDenial> {
+    fn room_for(
+        &mut self,
+        holder: u16,
+        wanted: &Wanted,
+        combining: bool,
+    ) -> Result<(usize, usize), ViewDenial> {
+        let is_it = |view: &View| view.range == wanted.range && view.combining == combining;
         for view in self.table.iter().flatten().filter(|view| view.is_held()) {
-            let together = view.range == wanted.range && view.shared && wanted.shared;
+            let together = is_it(view) && view.shared && wanted.shared;
             let twice = view.lease_of(holder).is_some();
             if view.range.overlaps(wanted.range) && (!together || twice) {
                 return Err(ViewDenial::InUse);
             }
         }
-        if let Some(view) = self.position(|view| view.range == wanted.range) {
+        if let Some(view) = self.position(is_it) {
             let lease = self.table[view].and_then(|it| it.holders.iter().position(Option::is_none));
             return Ok((view, lease.ok_or(ViewDenial::Full)?));
         }
@@ -308,8 +322,9 @@ impl<K: Keeper> Views<K> {
                 idle
             }
         };
-        self.keeper.make(view, wanted.range)?;
-        self.table[view] = Some(View { range: wanted.range, shared: false, holders: [None; HOLDERS_MAX] });
+        self.keeper.make(view, wanted.range, combining)?;
+        let (range, holders) = (wanted.range, [None; HOLDERS_MAX]);
+        self.table[view] = Some(View { range, combining, shared: false, holders });
         Ok((view, 0))
     }
 
@@ -332,7 +347,7 @@ impl<K: Keeper> Views<K> {
         }
         self.keeper.unmake(view, devices_are_still)?;
         // If another process was faster, it has the view.
-        self.table[view] = self.keeper.make(view, it.range).is_ok().then_some(it);
+        self.table[view] = self.keeper.make(view, it.range, it.combining).is_ok().then_some(it);
         Ok(())
     }
 }

@@ -9,8 +9,7 @@ use super::*;
 const HPET: Range = Range { first: 0xfed00, pages: 1 };
 const SCREEN: Range = Range { first: 0xe0000, pages: 16 };
 
-const ALL: &[Grant] =
-    &[Grant { range: Range { first: 0, pages: 1 << 20 }, allows: Allows { write: true, dma: true } }];
+const ALL: &[Grant] = &[Grant::new(Range { first: 0, pages: 1 << 20 }, Allows { write: true, dma: true })];
 
 /// Copies of a frame by their leases: what each allows, and where it was put.
 type Copies = BTreeMap<usize, (Allows, u32)>;
@@ -23,19 +22,23 @@ struct Sim {
     /// Ranges of which another process has made frames.
     elsewhere: Vec<Range>,
     made: usize,
+    /// Those that are mapped write-combining.
+    combining: BTreeSet<usize>,
 }
 
 impl Keeper for Sim {
     /// 0 is never empty.
     type Place = u32;
 
-    fn make(&mut self, view: usize, range: Range) -> Result<(), ViewDenial> {
+    fn make(&mut self, view: usize, range: Range, combining: bool) -> Result<(), ViewDenial> {
         let mut others = self.frames.values().map(|(other, _)| other).chain(&self.elsewhere);
         if others.any(|other| other.overlaps(range)) {
             return Err(ViewDenial::InUse);
         }
         assert!(self.frames.insert(view, (range, Copies::new())).is_none(), "made over another frame");
         self.made += 1;
+        self.combining.retain(|other| other != &view);
+        self.combining.extend(combining.then_some(view));
         Ok(())
     }
 
@@ -90,13 +93,29 @@ fn a_view_has_one_holder_and_comes_back() {
     assert!(views.keeper.frames.is_empty());
 }
 
+/// The grant says how a view is mapped. An idle view that is mapped otherwise makes way.
+#[test]
+fn a_view_is_mapped_as_its_grant_says() {
+    let mut views = views();
+    let screen = [Grant { combining: true, ..Grant::new(SCREEN, Allows::WRITE) }];
+    let registers = [Grant::new(SCREEN, Allows::WRITE)];
+    let wanted = Wanted::new(SCREEN, Allows::WRITE);
+    for (granted, combining) in [(&screen, 1), (&registers, 0), (&screen, 1)] {
+        assert_eq!(views.lend(1, &wanted, granted, 5), Ok(()));
+        assert_eq!((views.keeper.frames.len(), views.keeper.combining.len()), (1, combining));
+        assert_eq!(views.ended(1, true), Ok(1));
+        assert_eq!(views.keeper.combining.len(), combining, "the keeper's own is like the holder's");
+    }
+    assert_eq!(views.lend(1, &Wanted::shared(SCREEN), &screen, 5), Ok(()));
+    let refused = views.lend(2, &Wanted::shared(SCREEN), &registers, 5);
+    assert_eq!(refused, Err(ViewDenial::InUse), "a page is mapped in one way");
+    assert_eq!(views.lend(2, &Wanted::shared(SCREEN), &screen, 5), Ok(()));
+}
+
 #[test]
 fn what_was_not_granted_is_refused() {
     let mut views = views();
-    let granted = [
-        Grant { range: SCREEN, allows: Allows::WRITE },
-        Grant { range: HPET, allows: Allows { write: false, dma: true } },
-    ];
+    let granted = [Grant::new(SCREEN, Allows::WRITE), Grant::new(HPET, Allows { write: false, dma: true })];
     let part = Range { first: SCREEN.first + 3, pages: 2 };
     let before = Range { first: SCREEN.first - 1, pages: 2 };
     let dma = Allows { write: false, dma: true };

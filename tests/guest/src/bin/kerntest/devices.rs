@@ -6,6 +6,7 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::devices::device_memory;
 use abi::{Cap, Error, Op, PAGE_SIZE, Rights, frame_rights, machine_rights};
 use user_rt::arch::{Args, syscall};
 use user_rt::boot;
@@ -21,7 +22,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! {
     a_device_is_seen it_is_what_it_was what_is_no_device a_device_has_one_frame as_many_as_there_can_be
-    devices_are_no_programs a_driver_loses_its_device pinned_frames_stay who_answers_for_devices_wins
+    a_device_whose_writes_are_combined devices_are_no_programs a_driver_loses_its_device pinned_frames_stay who_answers_for_devices_wins
     pinned_by_the_dead
 }
 
@@ -40,8 +41,18 @@ const PERIOD_MAX: u32 = 100_000_000;
 
 /// Makes a frame of device memory of an Untyped of the test.
 fn device(lab: &mut Lab<'_>, at: u64, size: u64) -> Result<Result<Frame, (Error, u64)>, Failure> {
+    device_of(lab, at, size, 0)
+}
+
+/// Makes one that is mapped in a way of `device_memory`.
+fn device_of(
+    lab: &mut Lab<'_>,
+    at: u64,
+    size: u64,
+    how: u64,
+) -> Result<Result<Frame, (Error, u64)>, Failure> {
     let place = lab.nursery.take_slot()?;
-    let made = own::machine().device_frame(lab.nursery.untyped(), at, size, own::cnode().slot(place));
+    let made = own::machine().device_frame(lab.nursery.untyped(), at, size, how, own::cnode().slot(place));
     Ok(made.map(|()| Frame::at(place)).map_err(|refusal| (refusal.error, refusal.detail)))
 }
 
@@ -77,6 +88,24 @@ fn a_device_is_seen(lab: &mut Lab<'_>) -> Outcome {
     registers[CONFIG].store(config, Relaxed);
     expect!(second != first, "its counter stands still at {first}");
     own::vspace().unmap(&frame, HOLE)?;
+    Ok(())
+}
+
+/// Registers that may be mapped in another way, where the emulator shows no difference.
+fn a_device_whose_writes_are_combined(lab: &mut Lab<'_>) -> Outcome {
+    for how in [device_memory::ALL + 1, u64::MAX] {
+        let refused = device_of(lab, HPET, 12, how)?.map(|_| ());
+        expect_eq!(refused, Err((Error::BadArgument, 5)), "how {how:#x}");
+    }
+    let combining = device_memory::WRITE_COMBINING;
+    let made = device_of(lab, HPET, 12, combining)?;
+    let frame = made.map_err(|refused| Failure::Of(alloc::format!("no frame: {refused:?}")))?;
+    let registers = registers(&frame)?;
+    let period = registers[PERIOD].load(Relaxed);
+    expect!(period > 0 && period <= PERIOD_MAX, "a tick of {period} fs");
+    expect_eq!(device(lab, HPET, 12)?.map(|_| ()), Err((Error::InUse, 0)), "a page is mapped in one way");
+    own::cnode().delete(frame.cap())?;
+    must(lab, HPET, 12)?;
     Ok(())
 }
 

@@ -59,7 +59,7 @@ impl Timer {
     /// Finds the timer, and lets it count.
     fn new(lab: &mut Lab<'_>) -> Result<Timer, Failure> {
         let place = lab.nursery.take_slot()?;
-        own::machine().device_frame(lab.nursery.untyped(), HPET, 12, own::cnode().slot(place))?;
+        own::machine().device_frame(lab.nursery.untyped(), HPET, 12, 0, own::cnode().slot(place))?;
         own::vspace().map(&Frame::at(place), HOLE, Access::Write)?;
         // SAFETY: a page of registers was just mapped there. It is unmapped at the end of the test,
         // after the last use.

@@ -30,8 +30,8 @@ const HOLE: u64 = SHARED_VA + 0x1000_0000;
 const HPET: Range = Range::at(0xfed0_0000, 1);
 /// The page after it, where no device answers.
 const BESIDE: Range = Range::at(0xfed0_1000, 1);
-const GRANTED: &[Grant] = &[Grant { range: HPET, allows: Allows { write: true, dma: true } }];
-const BOTH: &[Grant] = &[Grant { range: Range { pages: 2, ..HPET }, allows: Allows::READ }];
+const GRANTED: &[Grant] = &[Grant::new(HPET, Allows { write: true, dma: true })];
+const BOTH: &[Grant] = &[Grant::new(Range { pages: 2, ..HPET }, Allows::READ)];
 /// Slot in which children want their views.
 const VIEW: Cap = Cap(CHILD_FREE);
 
@@ -171,7 +171,8 @@ fn a_view_that_is_given_back_is_gone_everywhere(lab: &mut Lab<'_>) -> Outcome {
     // releases it.
     expect!(views.is_idle(HPET), "the keeper has not got it back");
     let place = own::cnode().slot(lab.nursery.take_slot()?);
-    let make = |lab: &Lab<'_>| own::machine().device_frame(lab.nursery.untyped(), HPET.address(), 12, place);
+    let make =
+        |lab: &Lab<'_>| own::machine().device_frame(lab.nursery.untyped(), HPET.address(), 12, 0, place);
     expect_eq!(make(lab).map_err(|refusal| refusal.error), Err(Error::InUse), "while the keeper has it");
     views.drop_idle().map_err(must)?;
     make(lab)?;

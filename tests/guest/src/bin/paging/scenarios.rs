@@ -544,7 +544,7 @@ fn a_view_from_process_1(stage: &mut Stage<'_>) -> Result {
     let why = supervisor::view(may, user_rt::layout::slot::CNODE).err();
     expect!(why == Some(ViewDenial::BadSlot), "into a slot that has something: {why:?}");
     let made =
-        own::machine().device_frame(stage.nursery.untyped(), HPET.address(), 12, own::cnode().slot(slot));
+        own::machine().device_frame(stage.nursery.untyped(), HPET.address(), 12, 0, own::cnode().slot(slot));
     expect!(made.is_err_and(|refusal| refusal.error == Error::NoRight), "this program makes frames itself");
     for _ in 0..3 {
         let frame = supervisor::view(may, slot)?;

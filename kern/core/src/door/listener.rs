@@ -1,0 +1,73 @@
+//! A task that waits for the bits of a Notification, and can run by a few writes.
+//!
+//! It waits on this CPU, in Wait without a deadline, or receives, with the Notification bound to
+//! it, and has its own time. Nothing but the bits has to be told. The short ways of a device's
+//! interrupt ([`crate::door::device`]) and of bits that come alone as mail
+//! ([`crate::door::arrivals`]) let such a task run without queueing it.
+
+use abi::{FLAG_NOTIFICATION, MsgInfo};
+use kern_base::machine::Machine;
+use kern_base::notification::NotificationHot;
+use kern_base::sched_context::OpenTime;
+use kern_base::task::{FLAG_AWAITED, FLAG_IN_FAULT, FLAG_SUSPENDED, OpenTask, PLAIN, State};
+
+use crate::answer::write_values;
+use crate::rooms::Door;
+
+/// A task that listens to a Notification.
+#[derive(Clone, Copy)]
+pub struct Listener<'k> {
+    pub task: OpenTask<'k>,
+    /// Its own time, which rests.
+    pub time: OpenTime<'k>,
+    note: &'k NotificationHot,
+}
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Returns the task that listens to a Notification of this CPU.
+    #[inline(always)]
+    pub(super) fn listener_of(self, note: &'k NotificationHot) -> Option<Listener<'k>> {
+        let pin = self.pin();
+        let (task, state) = match note.waiter.get(pin) {
+            Some(waiter) => (waiter, State::WaitBits),
+            // Bits that came while its time was elsewhere are told before.
+            None if note.bits.get() != 0 => return None,
+            None => (note.bound.get(pin)?, State::Recv),
+        };
+        let task = OpenTask::here(task, pin);
+        let flags = u64::from(FLAG_SUSPENDED | FLAG_AWAITED | FLAG_IN_FAULT) << 8;
+        let state_and_flags = task.word() & (flags | u64::from(!PLAIN));
+        if state_and_flags != state as u64
+            || task.deadline.is_queued()
+            || self.security().is_told()
+            || !task.time.borrows_none()
+        {
+            return None;
+        }
+        let time = self.own_time_at_rest(task)?;
+        Some(Listener { task, time, note })
+    }
+
+    /// Gives a listener bits. It is ready then, and its time neither runs nor is queued.
+    #[inline(always)]
+    pub(super) fn give_bits(self, Listener { task, note, .. }: Listener<'k>, bits: u64) {
+        let pin = self.pin();
+        debug_assert!(note.bits.get() == 0, "a task listens for bits that are there");
+        let info = if note.waiter.take(pin).is_some() {
+            if let Some(object) = task.end_wait_for_bits(pin) {
+                self.trace().note_bits(task.object(), object);
+            }
+            MsgInfo(0)
+        } else {
+            task.set_bits_pending(false);
+            if let Some(object) = task.bound(pin) {
+                self.trace().note_bits(task.object(), object);
+            }
+            MsgInfo(FLAG_NOTIFICATION)
+        };
+        // Writes all registers for which the plain bit stands, and clears that bit.
+        write_values(&task.regs, info, [0, 0, bits, 0]);
+        task.time.owe_none();
+        task.enter(State::Ready);
+    }
+}
