@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 51] = [
+pub const ATTACKS: [Attack; 52] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -70,6 +70,7 @@ pub const ATTACKS: [Attack; 51] = [
     attack("lock-chain", "lets chains of 60 waits for locks end at a victims' server, or close to cycles"),
     attack("lock-words", "writes all over the words of the locks that a victim takes"),
     attack("grace-hog", "asks for notices before preemption, and does not heed them, or yields to friends"),
+    attack("interrupt-storm", "lets a device interrupt the victims' CPU as often as its driver may ask for"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

@@ -47,6 +47,9 @@ pub struct Measured {
     /// What they got that should have been refused.
     pub escapes: u64,
     pub victims: Vec<Victim>,
+    /// The largest part of the victims' CPU that interrupts took while one of the victims worked,
+    /// in percent of its time, by the kernel's own account.
+    pub interrupts: f64,
     /// Wakes of the task of priority 200, and the most that its CPU executed from its time on.
     /// Under icount the guest counts that in ticks, each of which is an instruction. The plugin
     /// counts an instruction twice if QEMU begins it again, as it does with writes to a device.
@@ -112,6 +115,8 @@ impl Measured {
             alive: number("alive").ok_or("the guest does not say whether the attackers are alive")?,
             escapes: number("escapes").ok_or("the guest counts no escapes")?,
             victims,
+            interrupts: number("interrupts").ok_or("the guest does not say what interrupts took")? as f64
+                / 100.0,
             wakes: wakes.wakes,
             late: match place {
                 Place::Own => number("late").ok_or("the guest does not say how late a task woke")?,
@@ -204,7 +209,8 @@ pub mod tests {
             windows.join(",")
         );
         let watched: Watched = serde_json::from_str(&text).expect("it parses");
-        let reports = [Report::parse("hostile name=notify-flood place=other alive=77 escapes=1")];
+        let reports =
+            [Report::parse("hostile name=notify-flood place=other alive=77 escapes=1 interrupts=123")];
         Measured::of("notify-flood", Place::Other, &reports, &watched).expect("all is there")
     }
 

@@ -52,11 +52,12 @@ impl Totals {
 /// Writes a row for each attack and place.
 pub fn render(all: &[Measured]) -> String {
     let heading = format!(
-        "{:<20} {:<5} {:>7} {:<6} {:>12} {:<18} {:>12} {:>10} {:>5} {:>7} {:>9}",
+        "{:<20} {:<5} {:>7} {:<6} {:>10} {:>12} {:<18} {:>12} {:>10} {:>5} {:>7} {:>9}",
         "attack",
         "CPUs",
         "stolen",
         "from",
+        "interrupts",
         "longest off",
         "in",
         "with locks",
@@ -77,11 +78,12 @@ fn row(measured: &Measured) -> String {
     let none = Stretches::default();
     let longest = measured.longest().unwrap_or(&none);
     let line = format!(
-        "{:<20} {:<5} {:>6.1}% {:<6} {:>12} {:<18} {:>12} {:>10} {:>5} {:>7} {:>9}",
+        "{:<20} {:<5} {:>6.1}% {:<6} {:>9.1}% {:>12} {:<18} {:>12} {:>10} {:>5} {:>7} {:>9}",
         measured.attack,
         measured.place.name(),
         stolen,
         from,
+        measured.interrupts,
         longest.longest,
         longest.operation,
         measured.longest_with_spinning(),
@@ -136,6 +138,7 @@ mod tests {
             "other",
             "100.0%",
             "map",
+            "1.2%",
             "750",
             "timer",
             "interrupt",

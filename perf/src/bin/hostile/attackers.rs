@@ -2,13 +2,16 @@
 //! its CPUs. Attacks run in it and have nothing else.
 
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU32;
 
 use abi::{Cap, FLAG_NONBLOCK, Op, REG_COUNT, RegIndex, Target, Utcb};
 use user_rt::arch::{self, Args, memory, syscall};
-use user_rt::cap::{CNode, EventPool, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
+use user_rt::cap::{
+    CNode, EventPool, Handle, IrqHandler, Notification, Process, SchedContext, Task, Untyped, VSpace,
+};
 use user_rt::elf::Image;
 use user_rt::invoke::start_regs;
-use user_rt::layout::{FREE_SLOTS, slot};
+use user_rt::layout::{DEVICES_VA, FREE_SLOTS, slot};
 use user_rt::slots::Slots;
 use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, own, process, task,
@@ -16,7 +19,7 @@ use user_rt::spawn::{
 use user_rt::{Result, boot, ipc, report};
 
 use crate::attacks::ATTACKS;
-use crate::lab::{GIVEN, LOCKS_SLOT, SECOND_MEMORY};
+use crate::lab::{GIVEN, IRQ_SLOT, SECOND_MEMORY};
 use crate::words::Word;
 
 /// All that attackers may have.
@@ -24,6 +27,8 @@ pub const ATTACKER_PRIORITY: u8 = 1;
 /// Task numbers of the attackers' process.
 pub const ATTACKER_TASKS: u32 = 4000;
 const STACK_PAGES: u32 = 2;
+/// Registers of the device, of 32 bits.
+const REGISTERS: usize = abi::PAGE_SIZE as usize / 4;
 /// First index of the attackers' own tasks: the first one's is lower. Its slot depends on that.
 const FIRST_INDEX: u32 = 64;
 
@@ -38,7 +43,7 @@ pub struct Den {
 /// The first task of the attackers' process.
 pub extern "C" fn begin(_: u64) -> ! {
     let attack = &ATTACKS[Word::Attack.get() as usize % ATTACKS.len()];
-    let slots = Slots::new(FREE_SLOTS + FIRST_INDEX..LOCKS_SLOT.0);
+    let slots = Slots::new(FREE_SLOTS + FIRST_INDEX..IRQ_SLOT.0);
     let mut nursery = Nursery::new(Untyped::at(slot::UNTYPED), slots);
     let quiet = match nursery.make(0) {
         Ok(quiet) => quiet,
@@ -193,6 +198,14 @@ pub fn given_note(number: u32) -> Notification {
 /// Returns a task of the attackers' own process, on the victims' CPU, that they were given.
 pub fn given_task(number: u32) -> Task {
     Task::at(Cap(Word::Tasks.get() as u32 + number % GIVEN))
+}
+
+/// Returns the device that the attackers were given, and its registers.
+pub fn given_device() -> (IrqHandler, &'static [AtomicU32]) {
+    // SAFETY: `lab` has mapped the page of registers there, for good. They are accessed by whole
+    // words, and the device writes no memory.
+    let registers = unsafe { core::slice::from_raw_parts(DEVICES_VA as *const AtomicU32, REGISTERS) };
+    (IrqHandler::at(IRQ_SLOT), registers)
 }
 
 /// Returns an address space that runs on the victims' CPU, into which the attackers may map.

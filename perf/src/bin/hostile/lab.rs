@@ -2,14 +2,15 @@
 
 use abi::{Cap, Rights, frame_rights, machine_rights};
 use user_rt::arch::{self, memory, shared::Shared};
-use user_rt::cap::{CNode, Group, Handle, Notification, SchedControl, Task, Untyped};
+use user_rt::cap::{Access, CNode, Group, Handle, Notification, SchedControl, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, start_regs, transfer};
-use user_rt::layout::{PROGRAM_SLOTS, slot};
+use user_rt::layout::{DEVICES_VA, PROGRAM_SLOTS, slot};
 use user_rt::spawn::{
     Child, Entry, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, own, process, task,
 };
-use user_rt::{boot, heap};
+use user_rt::views::{Range, Wanted};
+use user_rt::{boot, devices, heap, supervisor};
 
 use crate::attackers::{ATTACKER_PRIORITY, ATTACKER_TASKS, spin, starts_at};
 use crate::victims::{STRANGER, Victims};
@@ -25,13 +26,17 @@ pub const GIVEN: u32 = 256;
 /// The one of these tasks that is exposed in the victims' group.
 pub const GIVEN_STRANGER: u32 = GIVEN - 1;
 const HEAP_PAGES: u32 = 64;
+/// The place of the device in the description, and of its registers among its memory.
+const DEVICE: u16 = 0;
+const REGISTERS: u16 = 0;
 /// So many that a task can make processes.
 const STACK_PAGES: u32 = 8;
 /// The attackers' slots of what they are given besides tables.
 pub const SECOND_MEMORY: Cap = Cap(slot::UNTYPED.0 + 1);
 const SPACE_SLOT: Cap = Cap(PROGRAM_SLOTS - 1);
-/// The first of the attackers' slots that are not theirs to fill.
 pub const LOCKS_SLOT: Cap = Cap(PROGRAM_SLOTS - 2);
+/// The first of the attackers' slots that are not theirs to fill.
+pub const IRQ_SLOT: Cap = Cap(PROGRAM_SLOTS - 3);
 
 /// What everything is made with.
 pub struct Lab {
@@ -130,9 +135,24 @@ impl Lab {
         let rights = Rights::MAP | frame_rights::WRITE.rights();
         at("giving a page of locks", copy(locks, child.cnode.slot(LOCKS_SLOT), rights, 0))?;
         Word::Space.set(u64::from(SPACE_SLOT.0));
+        self.give_device(&child)?;
         self.give_notifications(&child)?;
         self.give_tasks(&child, group)?;
         Ok(child)
+    }
+
+    /// Gives a device whose interrupts come to the victims' CPU: its registers, and the right to
+    /// ask for the next interrupt. Nobody waits for the bits that they raise.
+    fn give_device(&mut self, child: &Child) -> Result<(), Failure> {
+        let slots = at("taking slots", self.nursery.take_slots(2))?;
+        let there = devices::memory(DEVICE, REGISTERS).map_err(|_| Failure::NoDevice)?;
+        let page = Wanted { range: Range { pages: 1, ..there.range }, ..there };
+        let frame = supervisor::view(page, slots).map_err(|_| Failure::NoDevice)?;
+        at("mapping the device", child.vspace.map(&frame, DEVICES_VA, Access::Write))?;
+        let irq = devices::interrupt(DEVICE, Cap(slots.0 + 1)).map_err(|_| Failure::NoDevice)?;
+        let note: Notification = at("making a Notification", self.nursery.make(0))?;
+        at("binding the interrupt", irq.bind(&own::sched_control(), VICTIM_CPU, &note, 1))?;
+        at("giving the interrupt", transfer(irq, child.cnode.slot(IRQ_SLOT)))
     }
 
     fn give_notifications(&mut self, child: &Child) -> Result<(), Failure> {

@@ -7,7 +7,8 @@
 //! while programs run on the other CPUs. Then the [`attackers`] start, and every victim works
 //! beside them. At the end no victim works, and the CPU does nothing except for the attack. All the
 //! while a task of priority 200 sleeps and wakes. The TCG plugin counts ([`perf::mark`]). The
-//! program reports what only it can know: `hostile name=… place=… alive=… escapes=… late=…`.
+//! program reports what only it can know:
+//! `hostile name=… place=… alive=… escapes=… late=… interrupts=…`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -20,11 +21,13 @@ mod words;
 
 use core::fmt;
 
+use abi::Counter;
 use perf::mark::{STRETCHES, mark};
 use user_rt::cap::{Handle, SchedContext};
 use user_rt::layout::slot;
 use user_rt::spawn::SpawnError;
-use user_rt::{boot, report, supervisor};
+use user_rt::spawn::own;
+use user_rt::{arch, boot, report, supervisor};
 
 use attackers::ATTACKER_PRIORITY;
 use attacks::{ATTACKS, Attack};
@@ -52,6 +55,7 @@ pub enum Failure {
     Refused(&'static str, user_rt::Refusal),
     NoAttack,
     NoCpu,
+    NoDevice,
 }
 
 impl fmt::Display for Failure {
@@ -61,6 +65,7 @@ impl fmt::Display for Failure {
             Failure::Spawn(error) => error.fmt(f),
             Failure::Refused(step, refusal) => write!(f, "{step}: {refusal}"),
             Failure::NoAttack => f.write_str("attack= names no attack"),
+            Failure::NoDevice => f.write_str("the machine has no device to attack with"),
             Failure::NoCpu => f.write_str("place=other needs a second CPU"),
         }
     }
@@ -104,7 +109,7 @@ fn run() -> Result<(), Failure> {
     if !is_own {
         victims::start_bystanders(&mut lab, others)?;
     }
-    each_victim(&lab, &victims, lab.hz / 1000 * (QUIET_MS + milliseconds() / QUIET_PART));
+    let _ = each_victim(&lab, &victims, lab.hz / 1000 * (QUIET_MS + milliseconds() / QUIET_PART));
     start(&mut lab, &victims, attackers_cpus)?;
     endure(&mut lab, &victims, attack, is_own)
 }
@@ -114,16 +119,22 @@ fn milliseconds() -> u64 {
     boot::options().number("ms", 5000).unwrap_or(5000)
 }
 
-/// Lets each victim work for so many ticks, one after the other.
-fn each_victim(lab: &Lab, victims: &Victims, ticks: u64) {
+/// Lets each victim work for so many ticks, one after the other. Returns the largest part of that
+/// time that interrupts took by the kernel's own account, in hundredths of a percent.
+fn each_victim(lab: &Lab, victims: &Victims, ticks: u64) -> u64 {
+    let account = || own::machine().counter(VICTIM_CPU, Counter::InterruptTicks).unwrap_or(0);
+    let mut most = 0;
     for victim in 1..=victims::COUNT {
         report!("progress victim {victim} of {}", victims::COUNT);
+        let (began, before) = (arch::now(), account());
         victims.give_turn(victim);
         lab.sleep(ticks);
+        most = most.max((account() - before) * 10_000 / (arch::now() - began).max(1));
     }
     victims.give_turn(0);
     // So that the last one ends its window.
     lab.sleep(lab.hz / 1000);
+    most
 }
 
 /// Starts the attackers, and waits until they are through their preparations.
@@ -147,7 +158,7 @@ fn endure(lab: &mut Lab, victims: &Victims, attack: &Attack, is_own: bool) -> Re
     let ticks = lab.hz / 1000 * milliseconds() / (victims::COUNT + 1);
     let before = Word::Alive.get();
     Word::Loud.set(1);
-    each_victim(lab, victims, ticks);
+    let interrupts = each_victim(lab, victims, ticks);
     lab.sleep(ticks);
     let alive = Word::Alive.get() - before;
     Word::Loud.set(0);
@@ -159,7 +170,7 @@ fn endure(lab: &mut Lab, victims: &Victims, attack: &Attack, is_own: bool) -> Re
     }
     report!(
         "hostile name={} place={} alive={alive} escapes={escapes} granted={} refused={} late={} \
-         answered={}",
+         answered={} interrupts={interrupts}",
         attack.name,
         if is_own { "own" } else { "other" },
         Word::Granted.get(),

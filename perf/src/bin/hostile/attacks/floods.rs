@@ -12,7 +12,8 @@ use user_rt::spawn::own;
 use user_rt::utcb;
 
 use crate::attackers::{
-    ATTACKER_PRIORITY, Den, alive, alive_if, bind_pool, fill_pool, given_note, given_task, with_memory,
+    ATTACKER_PRIORITY, Den, alive, alive_if, bind_pool, fill_pool, given_device, given_note, given_task,
+    with_memory,
 };
 use crate::lab::GIVEN;
 use crate::words::own_word;
@@ -30,6 +31,25 @@ extern "C" fn notifier(place: u64) -> ! {
             number += 1;
         }
         alive();
+    }
+}
+
+/// Registers of the device: to raise its interrupt, and to take it back.
+const RAISE: usize = 0x60 / 4;
+const ACKNOWLEDGE: usize = 0x64 / 4;
+
+/// Lets a device interrupt the victims' CPU, as often as its driver may ask for interrupts.
+pub fn interrupts(den: &mut Den) -> Result<()> {
+    den.start(den.last_cpu(), driver, 0)
+}
+
+extern "C" fn driver(_: u64) -> ! {
+    let (irq, registers) = given_device();
+    loop {
+        let is_open = irq.next().is_ok_and(|rests_until| rests_until.is_none());
+        registers[RAISE].store(1, Relaxed);
+        registers[ACKNOWLEDGE].store(1, Relaxed);
+        alive_if(is_open);
     }
 }
 

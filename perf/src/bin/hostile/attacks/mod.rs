@@ -79,4 +79,5 @@ pub const ATTACKS: &[Attack] = &[
     attack("lock-chain", locks::chain),
     attack("lock-words", locks::words),
     attack("grace-hog", time::grace_hog),
+    attack("interrupt-storm", floods::interrupts),
 ];
