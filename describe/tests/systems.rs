@@ -60,7 +60,7 @@ fn programs_have_these_rights_and_devices() {
         assert_eq!((process.memory, &process.cpus), (Untyped::Rest, &Cpus::All), "{name}");
         assert_eq!(
             system.devices.len(),
-            usize::from(["bench", "samples", "paging"].contains(&name)),
+            usize::from(["bench", "samples", "paging", "hostile"].contains(&name)),
             "{name}: devices"
         );
     }

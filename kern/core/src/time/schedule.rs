@@ -664,8 +664,8 @@ impl<'k, M: Machine> Time<'k, M> {
 /// Returns for how long a CPU leaves its program alone after work that took so many ticks.
 #[inline(always)]
 pub fn rest_after(took: u64, factor: u64) -> u64 {
-    // Beyond the limit whatever the factor is. So the product cannot overflow.
-    if took < REST_MAX { (took * factor).min(REST_MAX) } else { REST_MAX }
+    // The first limit keeps the product from overflowing.
+    (took.min(REST_MAX) * factor).min(REST_MAX)
 }
 
 /// Returns as what the grace of a slice counts that is taken off the CPU for this reason.

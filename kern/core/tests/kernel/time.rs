@@ -2,6 +2,7 @@
 
 use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Target};
 use kern_core::door::entry::Interrupt;
+use kern_core::time::schedule::{MAIL_REST_FACTOR, REST_FACTOR, REST_MAX, rest_after};
 
 use crate::scene::{Scene, call};
 use crate::world::Regs;
@@ -613,4 +614,20 @@ fn bits_do_not_come_on_a_callers_time() {
     // It has the second caller's time, and none of its own.
     s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
     assert_eq!(s.w.result(&server).sender(), second.id, "a call, not the bits");
+}
+
+/// A hypervisor may stop a CPU in the middle of the work from which it rests, for as long as it
+/// likes. What better tasks wait for comes without a rest all the same.
+#[test]
+fn a_rest_has_a_limit_and_no_rest_is_none() {
+    for took in [0, 1, 1000, REST_MAX - 1, REST_MAX, REST_MAX + 1, u64::MAX / 2, u64::MAX] {
+        assert_eq!(rest_after(took, 0), 0, "{took}");
+        for factor in [1, REST_FACTOR, MAIL_REST_FACTOR, 2 * MAIL_REST_FACTOR] {
+            assert_eq!(
+                rest_after(took, factor),
+                took.saturating_mul(factor).min(REST_MAX),
+                "{took} {factor}"
+            );
+        }
+    }
 }
