@@ -33,6 +33,9 @@ pub const WINDOW: u64 = 0x5043_0000;
 pub const DEVICE: u64 = 0x5046_0000;
 /// A frame of the simulated machine's device memory.
 pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
+/// A line of the simulated machine's interrupt controllers, and its ports.
+const LINE: u64 = 9;
+pub const PORT: u64 = 0x60;
 /// The size of the pool of the server's process.
 const POOL_SIZE: PoolSize = PoolSize { cells_log2: CELLS_LOG2_MIN, status_pages: 1 };
 /// Entries of the audit's ring of a CPU, as a base-2 logarithm.
@@ -158,6 +161,12 @@ pub enum Role {
     Large,
     /// A frame of device memory that the client has mapped.
     Device,
+    /// The interrupt of a device, which raises bits of the server's Notification; one without a
+    /// line.
+    Irq,
+    OtherIrq,
+    /// A range of I/O ports.
+    Ports,
     /// A frame whose page client and server see until one of them writes; one that is pinned.
     Cow,
     Pinned,
@@ -233,6 +242,9 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Bound, Role::Fresh, "bound to task"),
     (Role::Hum, Role::Server, "bound to task"),
     (Role::Hum, Role::ServerProcess, "bound to task"),
+    (Role::Irq, Role::Hum, "interrupt raises bits of Notification"),
+    (Role::Irq, Role::Bell, "interrupt may raise bits of Notification"),
+    (Role::Irq, Role::OtherIrq, "interrupts of one line"),
     (Role::Bell, Role::Client, "waited for by task"),
     (Role::Poster, Role::Pool, "waits for room in event pool"),
     (Role::Poster, Role::Helper, "waits for reader of event pool"),
@@ -284,6 +296,8 @@ fn same(role: Role) -> &'static str {
         Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large | Role::Device => "same frame",
         Role::Cow | Role::Pinned => "same frame",
         Role::Bound | Role::Bell | Role::Hum => "same Notification",
+        Role::Irq | Role::OtherIrq => "same interrupt",
+        Role::Ports => "same ports",
         Role::Poster => "same task",
         Role::Fault => "same fault",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
@@ -317,6 +331,9 @@ pub struct Cast {
     /// The spare frame, where a case begins without a large one.
     pub large: Cap,
     pub device: Cap,
+    pub irq: Cap,
+    pub other_irq: Cap,
+    pub ports: Cap,
     pub cow: Cap,
     pub pinned: Cap,
     pub stem: Cap,
@@ -413,6 +430,9 @@ impl Cast {
             spare,
             large: large.unwrap_or(spare),
             device: w.slot(),
+            irq: w.make_of(0, memory, ObjType::IrqHandler, 0),
+            other_irq: w.make_of(0, memory, ObjType::IrqHandler, 0),
+            ports: w.make_of(0, memory, ObjType::IoPort, 0),
             cow: w.make_of(0, memory, ObjType::Frame, 12),
             // Of other memory: a pin would keep this from being reset.
             pinned: w.make(0, ObjType::Frame, 12),
@@ -452,6 +472,9 @@ impl Cast {
         w.must(0, Op::Map, &[space, self.mapped.arg(), MAPPED, 1]);
         w.must(0, Op::DeviceFrame, &self.device_args(self.device));
         w.must(0, Op::Map, &[space, self.device.arg(), DEVICE, 1]);
+        w.must(0, Op::IrqAllow, &self.line_args(self.irq));
+        w.must(0, Op::IrqBind, &self.bind_args(self.hum, 0));
+        w.must(0, Op::PortAllow, &self.port_args());
         w.must(0, Op::Map, &[space, self.pooled.arg(), POOLED, MAP_POOL | 1]);
         w.must(0, Op::Map, &[space, self.shared.arg(), SHARED, MAP_POOL | 1]);
         let [words, count] = PageRange::new(PageMode::Share, SHARED, 3).words();
@@ -557,6 +580,21 @@ impl Cast {
     /// What makes the frame of device memory.
     pub fn device_args(&self, place: Cap) -> [u64; 5] {
         [abi::INIT_MACHINE.arg(), self.memory.arg(), at(place), DEVICES, DEVICE_SIZE]
+    }
+
+    /// What gives an interrupt its line.
+    pub fn line_args(&self, irq: Cap) -> [u64; 4] {
+        [abi::INIT_MACHINE.arg(), irq.arg(), LINE, 0]
+    }
+
+    /// What lets the interrupt come to a CPU, and raise bits.
+    pub fn bind_args(&self, note: Cap, cpu: u64) -> [u64; 5] {
+        [CONTROL, self.irq.arg(), note.arg(), 16, cpu]
+    }
+
+    /// What gives a range of ports.
+    pub fn port_args(&self) -> [u64; 4] {
+        [abi::INIT_MACHINE.arg(), self.ports.arg(), PORT, 4]
     }
 
     /// A task of process 1 that carries out operations on a CPU, and runs there.

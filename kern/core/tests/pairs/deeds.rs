@@ -5,8 +5,8 @@ use abi::{PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
     AUDIT_LOG2, BELL, BELL_SLOT, COW, Cast, DEVICE, EVENT_WINDOW, FREE, GROUP, HELPER, LARGE, LARGE_PAGE,
-    LARGE_WINDOW, LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, PAGE, PARCELS, POOLED, REPLY_SLOT,
-    Role, SERVER, SHARED, VIEWS, WATCHER, WINDOW, call, grants, lists,
+    LARGE_WINDOW, LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, PAGE, PARCELS, POOLED, PORT,
+    REPLY_SLOT, Role, SERVER, SHARED, VIEWS, WATCHER, WINDOW, call, grants, lists,
 };
 use crate::states::State;
 use crate::world::make::at;
@@ -187,12 +187,6 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::MachineDump, "in test builds"),
     (Op::MachineTrace, "in test builds"),
     (Op::MachineAttempt, "in test builds"),
-    (Op::IrqAllow, "the cast has no devices yet"),
-    (Op::IrqBind, "the cast has no devices yet"),
-    (Op::IrqAck, "the cast has no devices yet"),
-    (Op::PortAllow, "the cast has no devices yet"),
-    (Op::PortRead, "the cast has no devices yet"),
-    (Op::PortWrite, "the cast has no devices yet"),
 ];
 
 /// Operations that are refused in all states, unless another has gone before.
@@ -208,6 +202,10 @@ pub const REFUSED: &[&str] = &[
     "Protect shared",
     "FramePin pooled",
     "DeviceFrame again",
+    "IrqAllow again",
+    "IrqAllow another the same line",
+    "IrqBind to bell",
+    "PortAllow again",
     "TaskConfigure bare where something is",
     "Expose bare",
     "YieldTo helper",
@@ -303,7 +301,7 @@ macro_rules! tasks {
 }
 
 const CAPS: &[Deed] = caps!(
-    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Bound bound,
+    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Irq irq, Ports ports, Bound bound,
     Bell bell, Hum hum, Branch branch, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
 );
 
@@ -455,6 +453,16 @@ const PAGES: &[Deed] = &[
     hand("Map device elsewhere", &[Role::Device, Role::ServerSpace], |c, _| {
         op(Op::Map, &[c.server.vspace.arg(), c.device.arg(), FREE, 1])
     }),
+    hand("IrqAllow again", &[Role::Irq], |c, _| op(Op::IrqAllow, &c.line_args(c.irq))),
+    hand("IrqAllow another the same line", &[Role::Irq, Role::OtherIrq], |c, _| {
+        op(Op::IrqAllow, &c.line_args(c.other_irq))
+    }),
+    hand("IrqBind to nothing", &[Role::Irq], |c, _| op(Op::IrqBind, &c.bind_args(Cap(0), 0))),
+    hand("IrqBind to bell", &[Role::Irq, Role::Bell], |c, _| op(Op::IrqBind, &c.bind_args(c.bell, 1))),
+    hand("IrqAck", &[Role::Irq], |c, _| op(Op::IrqAck, &[c.irq.arg()])),
+    hand("PortAllow again", &[Role::Ports], |c, _| op(Op::PortAllow, &c.port_args())),
+    hand("PortRead", &[Role::Ports], |c, _| op(Op::PortRead, &[c.ports.arg(), PORT, 1])),
+    hand("PortWrite", &[Role::Ports], |c, _| op(Op::PortWrite, &[c.ports.arg(), PORT, 1, 0])),
     hand("DeviceFrame again", &[Role::Device, Role::Memory], |c, n| {
         op(Op::DeviceFrame, &c.device_args(c.empty[n]))
     }),

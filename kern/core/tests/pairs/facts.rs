@@ -40,6 +40,8 @@ const KINDS: &[Kind] = &[
     kind("vspace", &["at"], &["dying", "dead", "refs", "process", "ending", "locked"]),
     kind("entry", &["space", "address"], &["word"]),
     kind("frame", &["at"], &["dying", "dead", "refs", "pins"]),
+    kind("irq", &["at"], &["dying", "dead", "refs", "line", "signals", "cpu", "bits"]),
+    kind("port", &["at"], &["dying", "dead", "refs", "first", "count"]),
     kind("info", &["at"], &["mapped", "writable", "executable", "dying", "pooled", "unclean", "owner"]),
     kind(
         "task",
