@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::lab::{Job, Lab};
-use crate::machine::Mode;
 use crate::session::{Event, Session};
 use crate::trouble::Trouble;
 
@@ -30,7 +29,7 @@ const OP_NUMBERS: u16 = 256;
 /// no operation.
 const SWITCH: u16 = OP_NUMBERS;
 /// What the fast path leaves to Rust, by the number of its handler: see `ipc_fast::entry::Table`.
-const HANDLERS: [(u16, &str); 7] = [
+const HANDLERS: [(u16, &str); 8] = [
     (257, "Call"),
     (258, "ReplyRecv"),
     (259, "ReplyRecv"),
@@ -38,6 +37,7 @@ const HANDLERS: [(u16, &str); 7] = [
     (261, "Unmap"),
     (262, "Send"),
     (263, "Yield"),
+    (264, "Yield"),
 ];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
@@ -198,11 +198,8 @@ pub fn render(rows: &[Stretches]) -> String {
 }
 
 /// Returns the plugin's arguments for watching a run of this kernel.
-pub fn arguments(kernel: &Path, mode: Mode) -> Result<Vec<String>> {
+pub fn arguments(kernel: &Path) -> Result<Vec<String>> {
     let mut arguments = vec!["watch=on".to_owned()];
-    if mode == Mode::Icount {
-        arguments.push("clock=on".to_owned());
-    }
     let bytes = std::fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;
     let file =
         object::File::parse(&*bytes).with_context(|| format!("{} is no ELF file", kernel.display()))?;
@@ -255,7 +252,7 @@ pub fn watch(lab: &Lab, job: &Job) -> Result<(Session, Watched)> {
 fn watch_with(lab: &Lab, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<(Session, Watched)> {
     let output = output_of(lab, job);
     let _ = std::fs::remove_file(&output);
-    let arguments = arguments(&lab.artifacts.kernel(&job.variant)?, job.mode)?;
+    let arguments = arguments(&lab.artifacts.kernel(&job.variant)?)?;
     let session = lab.record_with(job, &lab.artifacts, &output, arguments, listener)?;
     // Of a machine that was stopped, the plugin has written nothing: the reason is in the session.
     session.check_ended()?;
@@ -435,6 +432,7 @@ mod tests {
             "unmap",
             "tell_reader",
             "yield_next",
+            "yield_in_grace",
         ];
         assert_eq!(fields, expected, "the handlers have these numbers, from 256 on");
     }

@@ -6,6 +6,7 @@ use abi::{MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
+use kern_base::sched_context::SchedContext;
 use kern_base::task::Task;
 use smp::door::Ptr;
 
@@ -48,6 +49,10 @@ pub struct Table {
     pub tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
     /// Carries out Yield for the running task, which it takes. Goes on as the task that runs then.
     pub yield_next: extern "C" fn(&'static CpuBlock, Ptr<Task>) -> !,
+    /// The running task has yielded in a grace. Its time, which has neither a budget nor a watcher,
+    /// and another's have changed places. Takes both: ends the grace, and starts the other time.
+    /// Returns.
+    pub yield_in_grace: extern "C" fn(&'static CpuBlock, Ptr<SchedContext>, Ptr<SchedContext>),
 }
 
 /// Maps or unmaps one page for the running task. Takes what `map.s` has: the arguments rdi, rsi,

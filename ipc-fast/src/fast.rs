@@ -17,7 +17,8 @@ use kern_base::process::Process;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::slot::Slot;
 use kern_base::task::{
-    FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, TAG_SHIFT, Task, TaskHot,
+    FLAG_IN_FAULT, FLAG_VECTOR, Message, NONE_READY, PENDING_FAULT, PLAIN, RegFrame, State, TAG_SHIFT, Task,
+    TaskHot,
 };
 use kern_hal::assembly;
 use kern_hal::cpu::vector;
@@ -93,11 +94,12 @@ macro_rules! fastpaths {
                 include_str!("send.s"),
                 include_str!("map.s"),
             )
-            { 0, entry::Table: switch map unmap tell_reader yield_next call_elsewhere reply_elsewhere answer_fault }
+            { 0, entry::Table: switch map unmap tell_reader yield_next yield_in_grace call_elsewhere reply_elsewhere }
+            { 0, entry::Table: answer_fault }
             { HOT, CpuHot: current recv_half await_half plain_half wait_half recv_vector_half }
             { HOT, CpuHot: await_vector_half zero scratch kernel_stack }
             { CpuBlock::SHARED_OFFSET, CpuShared: vspace }
-            { SCHED, CpuSched: until timer }
+            { SCHED, CpuSched: until timer more_mail }
             { TASK, TaskHot: fs_base gs_base }
             { REGS, RegFrame: rax rdi rsi rdx r8 r9 r10 rip rsp rflags }
             ( SCHED, CpuSched: running current )
@@ -130,6 +132,7 @@ macro_rules! fastpaths {
             < 0, Task: utcb UTCB_OFFSET, id ID_OFFSET, owner OWNER_OFFSET >
             < SC_STATE, ScState<SchedContext>: sc_rank RANK_OFFSET, sc_slice SLICE_OFFSET >
             < SC_STATE, ScState<SchedContext>: sc_remaining REMAINING_OFFSET, sc_granted GRANTED_OFFSET >
+            < SC_STATE, ScState<SchedContext>: sc_grace GRACE_OFFSET, sc_has_budget HAS_BUDGET_OFFSET >
             < 0, EventPool: pool_control CONTROL_OFFSET, pool_stamps STAMPS_OFFSET, stamp_size STAMP_SIZE >
             < 0, EventPool: pool_cells CELLS_OFFSET, pool_cells_len CELLS_LEN_OFFSET >
             < 0, Process: cspace_base CSPACE_BASE_OFFSET, cspace_len CSPACE_LEN_OFFSET, key KEY_OFFSET >
@@ -143,6 +146,7 @@ macro_rules! fastpaths {
             state_wait_plain = const State::WaitBits as u8 | PLAIN,
             flag_vector = const FLAG_VECTOR,
             flag_in_fault = const FLAG_IN_FAULT,
+            none_ready = const NONE_READY,
             pending_fault = const PENDING_FAULT,
             task_home = const offset_of!(Task, hot) + Homed::<TaskHot>::HOME_OFFSET,
             sc_place = const SC_STATE + offset_of!(ScState<SchedContext>, links) + QueueLinks::<SchedContext>::PLACE_OFFSET,
@@ -216,6 +220,7 @@ const _: () = {
     assert!(Op::Call as u8 == 0 && Op::ReplyRecv as u8 == 1, "the entry takes them to be that");
     assert!(Op::Null as u8 == 2 && Op::Notify as u8 == 3 && Op::Wait as u8 == 4, "compared in this order");
     assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 255, "copied from the start, counted in a byte");
+    assert!(ScState::<SchedContext>::BUDGET_AND_WATCHER_ARE_ONE_WORD);
     assert!(smp::events::CLOSED == 1 << 63, "looked for as the sign");
     assert!(size_of::<Slot>().is_power_of_two() && size_of::<Exposure>().is_power_of_two());
     assert!(MEMBER_SEND_LIMIT <= i32::MAX as u64, "the comparison takes a sign-extended immediate");

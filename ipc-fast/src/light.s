@@ -234,7 +234,7 @@ fast_yield_next:
     mov rbp, [rbx + {sc_task}]               // what is queued has a task that is ready
     mov edx, [rbp + {state}]
     cmp edx, [r15 + {plain_half}]            // plain, neither it nor the caller with vector state
-    jne yield_next
+    jne 2f
     mov r13d, [r12 + {sc_rank}]
     cmp r13d, [rbx + {sc_rank}]              // equals: the caller takes its place
     jne yield_next
@@ -253,6 +253,35 @@ phase.commit.yield_next:
     mov [r12 + {sc_remaining}], rdx
     add rdx, r8
     add [r12 + {sc_granted}], rdx
+    leave_plain
+
+phase.checks.yield_in_grace:
+2:  // Is that only so because the caller's slice was lengthened (kern_core::door::yielding)?
+    cmp qword ptr [r12 + {sc_grace}], 0
+    je yield_next
+    test byte ptr [r14 + {state} + 1], {flag_vector}
+    jnz yield_next                           // vector state makes the same mark
+    xor edx, {none_ready}
+    cmp edx, [r15 + {plain_half}]
+    jne yield_next
+    cmp word ptr [r12 + {sc_has_budget}], 0  // nor is it watched
+    jne yield_next
+    cmp byte ptr [r15 + {more_mail}], 0
+    jne yield_next
+    mov r13d, [r12 + {sc_rank}]
+    cmp r13d, [rbx + {sc_rank}]
+    jne yield_next
+phase.commit.yield_in_grace:
+    // ---- COMMIT: nothing below can fail ----
+    change_places r13d
+    mov rsp, [r15 + {kernel_stack}]
+    mov rdi, r15
+    mov rsi, r12
+    mov rdx, rbx
+    mov r13, rbp
+    xor ebp, ebp                             // the end of frame pointers
+    call [AURORA_HANDLERS + {yield_in_grace}]
+    mov rbp, r13
     leave_plain
 
 // Yields in all other cases: in Rust, which needs no arguments.

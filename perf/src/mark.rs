@@ -16,8 +16,6 @@ pub const DUE: u8 = 6;
 pub const WOKE: u8 = 7;
 pub const STRETCHES: u8 = 8;
 pub const GATE: u8 = 9;
-/// The argument of [`DUE`] counts for this many ticks, as a base-2 logarithm.
-pub const DUE_SHIFT: u32 = 16;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;

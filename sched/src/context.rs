@@ -135,6 +135,14 @@ impl<T> ScState<T> {
     pub const GRANTED_OFFSET: usize = core::mem::offset_of!(ScState<T>, granted);
     /// See [`ScState::RANK_OFFSET`].
     pub const SLICE_OFFSET: usize = core::mem::offset_of!(ScState<T>, slice);
+    /// See [`ScState::RANK_OFFSET`].
+    pub const GRACE_OFFSET: usize = core::mem::offset_of!(ScState<T>, grace);
+    /// See [`ScState::RANK_OFFSET`].
+    pub const HAS_BUDGET_OFFSET: usize = core::mem::offset_of!(ScState<T>, has_budget);
+    /// A word of two bytes at [`ScState::HAS_BUDGET_OFFSET`] is 0 if the context has no budget and
+    /// is not watched.
+    pub const BUDGET_AND_WATCHER_ARE_ONE_WORD: bool =
+        Self::HAS_BUDGET_OFFSET + 1 == core::mem::offset_of!(ScState<T>, is_watched);
 
     /// Makes a context that has used no time and is not set yet: without a slice, and for no CPU.
     #[inline(always)]
@@ -476,6 +484,15 @@ impl<T> ScState<T> {
         self.set_rest_of_slice(self.slice.get().saturating_sub(used).max(1));
     }
 
+    /// Does what [`ScState::refill`] does, for a context in a grace.
+    /// Requires: it has no budget, and is not watched.
+    #[inline(always)]
+    pub fn refill_after_grace(&self) {
+        let used = self.grace.take().saturating_sub(self.remaining.get());
+        self.needs_care.set(false);
+        self.set_remaining(self.slice.get().saturating_sub(used).max(1));
+    }
+
     /// Ends a grace, if the context is in one. Returns how much of it was used.
     fn end_grace(&self) -> u64 {
         let used = self.grace.get().saturating_sub(self.rest_of_slice());
@@ -664,7 +681,13 @@ mod tests {
         assert!(!sc.begin_grace(30), "a slice has one grace");
         // It gives up in time.
         run(&sc, 100, 112);
+        let other = context(100);
+        run(&other, 0, 100);
+        assert!(other.begin_grace(30));
+        run(&other, 100, 112);
+        other.refill_after_grace();
         sc.refill();
+        assert_eq!((other.remaining(), other.consumed(), other.needs_care()), (88, 112, false));
         assert_eq!((sc.remaining(), sc.consumed(), sc.needs_care()), (88, 112, false));
         // It runs on until the end, and beyond.
         run(&sc, 200, 288);

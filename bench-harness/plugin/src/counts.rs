@@ -138,7 +138,7 @@ impl Counts {
             }
             Marker::Gate(id) => self.gate_of(cpu).region = Some(self.region(id)),
             Marker::Row => self.work.next_row(),
-            Marker::Skip(_) | Marker::Due(_) | Marker::Woke(_) | Marker::Stretches(_) => {}
+            Marker::Skip(_) | Marker::Due | Marker::Woke(_) | Marker::Stretches(_) => {}
         }
     }
 

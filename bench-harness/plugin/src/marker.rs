@@ -20,8 +20,8 @@ pub enum Marker {
     Skip(u8),
     /// The samples that follow are of another row.
     Row,
-    /// A task of this CPU waits until so many times 65,536 ticks from here on.
-    Due(u8),
+    /// A task of this CPU waits until a time.
+    Due,
     /// That task runs again, in this region.
     Woke(u8),
     /// The CPU works for this region from its next interrupt on, to the region's next operation.
@@ -50,7 +50,7 @@ impl Marker {
             Marker::Op(id) => (3, id),
             Marker::Skip(length) => (4, length),
             Marker::Row => (5, 0),
-            Marker::Due(ticks) => (6, ticks),
+            Marker::Due => (6, 0),
             Marker::Woke(id) => (7, id),
             Marker::Stretches(count) => (8, count),
             Marker::Gate(id) => (9, id),
@@ -64,7 +64,7 @@ impl Marker {
             3 => Some(Marker::Op(argument)),
             4 => Some(Marker::Skip(argument)),
             5 => Some(Marker::Row),
-            6 => Some(Marker::Due(argument)),
+            6 => Some(Marker::Due),
             7 => Some(Marker::Woke(argument)),
             8 => Some(Marker::Stretches(argument)),
             9 => Some(Marker::Gate(argument)),
@@ -89,7 +89,7 @@ mod tests {
     fn parts_make_the_marker_again() {
         let all = [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4), Marker::Row];
         for marker in
-            all.into_iter().chain([Marker::Due(6), Marker::Woke(7), Marker::Stretches(1), Marker::Gate(9)])
+            all.into_iter().chain([Marker::Due, Marker::Woke(7), Marker::Stretches(1), Marker::Gate(9)])
         {
             let (kind, argument) = marker.parts();
             assert_eq!(Marker::from_parts(kind, argument), Some(marker));

@@ -155,8 +155,8 @@ struct Arguments {
 
 impl Arguments {
     fn take(&mut self, argument: &str) -> Result<(), String> {
-        let usage = "it takes out=FILE; with record=on also region=, skip= and ops=; with watch=on also clock=on, \
-            stubs= and op=";
+        let usage = "it takes out=FILE; with record=on also region=, skip= and ops=; with watch=on also stubs= \
+            and op=";
         let unknown = || format!("unknown argument {argument}; {usage}");
         match argument.split_once('=').ok_or_else(unknown)? {
             ("out", path) => self.output = Some(path.to_owned()),

@@ -19,8 +19,6 @@ const STUB_SIZE: u64 = 16;
 const VECTORS: u64 = 256;
 /// The vector of the timer: see `kern_hal::trap`.
 const TIMER: u8 = 0x71;
-/// Ticks of the clock for which the argument of [`Marker::Due`] counts.
-const DUE_SHIFT: u32 = 16;
 
 /// Addresses of the kernel's symbols.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -136,12 +134,8 @@ impl Window {
 /// A task of this CPU that is to wake at a time.
 #[derive(Clone, Copy, Default, Debug)]
 struct Alarm {
-    /// On the clock of all CPUs.
-    due: Option<u64>,
-    /// What the CPU had executed when the time came.
-    came_at: Option<u64>,
     /// Where the CPU last could take an interrupt before the timer's came.
-    rang_from: Option<u64>,
+    rang_from: Option<Sums>,
 }
 
 /// Everything about one CPU.
@@ -150,26 +144,19 @@ pub struct Watched {
     cpu: Cpu,
     windows: BTreeMap<u8, Window>,
     alarm: Option<Alarm>,
-    /// What was executed where the kernel's present or last work began: where the CPU last could
-    /// take an interrupt.
-    work_from: u64,
+    /// Where the kernel's present or last work began: where the CPU last could take an interrupt.
+    work_from: Sums,
 }
 
 impl Watched {
-    /// Takes a block that the CPU is about to execute. `clock` is what all CPUs have executed, if
-    /// that is the time that the guest sees.
-    pub fn block(&mut self, block: Block, clock: Option<u64>) {
+    /// Takes a block that the CPU is about to execute.
+    pub fn block(&mut self, block: Block) {
         let executed = self.cpu.executed();
         if self.cpu.last_free() == executed {
-            self.work_from = executed;
+            self.work_from = Sums::of(&self.cpu, executed);
         }
-        if let Some(alarm) = &mut self.alarm {
-            if alarm.came_at.is_none() && alarm.due.zip(clock).is_some_and(|(due, clock)| clock >= due) {
-                alarm.came_at = Some(executed);
-            }
-            if block.vector == Some(TIMER) {
-                alarm.rang_from = Some(self.work_from);
-            }
+        if let Some(alarm) = self.alarm.as_mut().filter(|_| block.vector == Some(TIMER)) {
+            alarm.rang_from = Some(self.work_from);
         }
         self.cpu.block(block);
     }
@@ -184,7 +171,7 @@ impl Watched {
     }
 
     /// Takes a marker, behind which `left` instructions of its block follow.
-    pub fn mark(&mut self, marker: Marker, left: u64, clock: Option<u64>) {
+    pub fn mark(&mut self, marker: Marker, left: u64) {
         let now = Sums::of(&self.cpu, self.cpu.executed() - left);
         match marker {
             Marker::Begin(id) => {
@@ -198,24 +185,21 @@ impl Watched {
                 window.ops += 1;
                 window.gap(now);
             }
-            Marker::Due(ticks) => {
-                let due = clock.map(|clock| clock - left + (u64::from(ticks) << DUE_SHIFT));
-                self.alarm = Some(Alarm { due, ..Alarm::default() });
-            }
-            Marker::Woke(id) => self.woke(id, now.executed),
+            Marker::Due => self.alarm = Some(Alarm::default()),
+            Marker::Woke(id) => self.woke(id, now),
             Marker::Skip(_) | Marker::Row | Marker::Stretches(_) | Marker::Gate(_) => {}
         }
     }
 
-    /// The task has woken: late by what the CPU executed since its time had come. Without a clock,
-    /// or if the clock jumped while all CPUs halted: since the CPU could last take an interrupt
-    /// before the timer's came.
-    fn woke(&mut self, id: u8, now: u64) {
+    /// The task has woken: late by what the CPU executed since it could last take an interrupt
+    /// before the timer's came, without wait loops of locks.
+    fn woke(&mut self, id: u8, now: Sums) {
         let Some(alarm) = self.alarm.take() else { return };
-        let from = alarm.came_at.or(alarm.rang_from).unwrap_or(self.work_from);
+        let from = alarm.rang_from.unwrap_or(self.work_from);
         let window = self.windows.entry(id).or_default();
         window.wakes += 1;
-        window.late_max = window.late_max.max(now - from);
+        let Sums { executed, spun, .. } = now.since(from);
+        window.late_max = window.late_max.max(executed.saturating_sub(spun));
     }
 
     /// Returns the CPU as JSON. A window that is still open ends here.
@@ -335,17 +319,17 @@ mod tests {
     #[test]
     fn a_window_has_what_its_cpu_did() {
         let mut watched = Watched::default();
-        watched.block(block(100, true, true), None);
-        watched.block(block(10, false, false), None);
-        watched.mark(Marker::Begin(9), 4, None);
+        watched.block(block(100, true, true));
+        watched.block(block(10, false, false));
+        watched.mark(Marker::Begin(9), 4);
         for _ in 0..3 {
-            watched.block(block(50, false, false), None);
-            watched.mark(Marker::Op(9), 0, None);
+            watched.block(block(50, false, false));
+            watched.mark(Marker::Op(9), 0);
         }
-        watched.block(block(500, true, true), None);
-        watched.block(block(50, false, false), None);
-        watched.mark(Marker::End(9), 0, None);
-        watched.block(block(50, false, false), None);
+        watched.block(block(500, true, true));
+        watched.block(block(50, false, false));
+        watched.mark(Marker::End(9), 0);
+        watched.block(block(50, false, false));
         let text = watched.json();
         let expected = r#"{"executed":860,"user":260,"spun":0,"windows":[{"id":9,"instructions":704,"idle":0,"spun":0,"ops":3,"longest_gap":550,"longest_busy_gap":550,"wakes":0,"late_max":0}]}"#;
         assert_eq!(text, expected);
@@ -354,8 +338,8 @@ mod tests {
     #[test]
     fn a_victim_without_end_is_seen() {
         let mut watched = Watched::default();
-        watched.mark(Marker::Begin(9), 0, None);
-        watched.block(block(1000, true, false), None);
+        watched.mark(Marker::Begin(9), 0);
+        watched.block(block(1000, true, false));
         assert!(
             watched.json().contains(r#""instructions":1000,"idle":0,"spun":0,"ops":0,"longest_gap":1000"#)
         );
@@ -366,49 +350,35 @@ mod tests {
     }
 
     #[test]
-    fn lateness_counts_from_the_due_time_of_the_common_clock() {
+    fn lateness_counts_from_the_work_in_which_the_timer_rang() {
         let mut watched = Watched::default();
-        watched.block(block(10, false, false), Some(0));
-        watched.mark(Marker::Due(1), 0, Some(10));
-        watched.block(block(100, true, true), Some(50_000));
-        watched.block(block(200, false, false), Some(65_545));
-        watched.block(block(300, false, false), Some(65_546)); // it is due
-        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, Some(65_900));
-        watched.block(block(5, false, false), Some(66_000));
-        watched.mark(Marker::Woke(2), 5, Some(66_005));
-        assert_eq!(late(&watched), 340);
-    }
-
-    #[test]
-    fn without_a_clock_it_counts_from_the_work_in_which_the_timer_rang() {
-        let mut watched = Watched::default();
-        watched.block(block(10, false, false), None);
-        watched.mark(Marker::Due(1), 0, None);
-        watched.block(block(100, true, true), None);
-        watched.block(block(200, false, false), None);
-        watched.block(block(70, true, true), None); // a stretch, and no user instruction behind it
-        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, None);
-        watched.block(Block { vector: Some(0x20), ..block(20, true, true) }, None);
-        watched.block(block(5, false, false), None);
-        watched.mark(Marker::Woke(2), 4, None);
+        watched.block(block(10, false, false));
+        watched.mark(Marker::Due, 0);
+        watched.block(block(100, true, true));
+        watched.block(block(200, false, false));
+        watched.block(block(70, true, true)); // a stretch, and no user instruction behind it
+        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) });
+        watched.block(Block { vector: Some(0x20), ..block(20, true, true) });
+        watched.block(block(5, false, false));
+        watched.mark(Marker::Woke(2), 4);
         assert_eq!(late(&watched), 131);
-        watched.mark(Marker::Woke(2), 4, None);
+        watched.mark(Marker::Woke(2), 4);
         assert_eq!(watched.windows[&2].wakes, 1, "it woke once");
     }
 
     #[test]
     fn lateness_does_not_count_what_an_idle_cpu_did_before_it_let_interrupts_in() {
         let mut watched = Watched::default();
-        watched.block(block(10, true, true), None);
-        watched.mark(Marker::Due(1), 0, None);
-        watched.block(block(500, true, true), None); // STI
-        watched.block(block(2, true, false), None); // NOP, PAUSE
-        watched.block(block(300, true, true), None);
-        watched.block(block(2, true, false), None);
-        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, None);
-        watched.block(block(60, true, true), None);
-        watched.block(block(5, false, false), None);
-        watched.mark(Marker::Woke(2), 4, None);
+        watched.block(block(10, true, true));
+        watched.mark(Marker::Due, 0);
+        watched.block(block(500, true, true)); // STI
+        watched.block(block(2, true, false)); // NOP, PAUSE
+        watched.block(block(300, true, true));
+        watched.block(block(2, true, false));
+        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) });
+        watched.block(block(60, true, true));
+        watched.block(block(5, false, false));
+        watched.mark(Marker::Woke(2), 4);
         assert_eq!(late(&watched), 2 + 40 + 60 + 1);
     }
 
@@ -416,10 +386,10 @@ mod tests {
     fn all_cpus_make_one_table() {
         let mut cpus = [Watched::default(), Watched::default()];
         for (watched, length) in cpus.iter_mut().zip([5, 9]) {
-            watched.block(block(1, true, true), None);
-            watched.block(block(1, false, false), None);
-            watched.block(block(1, true, false), None);
-            watched.block(Block { operation: Some(17), ..block(length, true, true) }, None);
+            watched.block(block(1, true, true));
+            watched.block(block(1, false, false));
+            watched.block(block(1, true, false));
+            watched.block(Block { operation: Some(17), ..block(length, true, true) });
         }
         let text = json(cpus.iter_mut());
         let expected = r#"{"kind":"op","number":17,"entries":2,"total":16,"longest":10,"spun":0,"longest_with_spinning":10}"#;

@@ -175,6 +175,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("smp::mailbox", To(Mailbox)),
     ("smp::coalesced", To(Mailbox)),
     ("smp::quiesce", To(Mailbox)),
+    ("smp::percpu::All::block", ToItsCaller),
     ("smp::shootdown", To(Objects)),
     ("kern_core::life::migration", To(Schedule)),
     ("sched::", To(Schedule)),

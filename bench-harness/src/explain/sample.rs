@@ -4,7 +4,8 @@
 //! RDTSC (included) to the second (excluded), and subtracts the count of an empty measurement. This
 //! module recognises the instructions of the measurement: the RDTSC, its fence, the two
 //! instructions that combine its halves and the one that stores the result; and the fence before
-//! the second RDTSC.
+//! the second RDTSC. If the CPU that begins takes one time stamp only, the next one of another CPU
+//! ends the operation.
 //!
 //! An instruction that faults is recorded when it begins, and is not executed: icount does not
 //! count it. It is recognised by a missing memory access: its CPU entered the kernel before the
@@ -68,26 +69,28 @@ pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cu
         let steps = operation.steps.clone();
         return Ok(Sample { faulted: faulted(recording, decoded, &steps), steps, measuring: Vec::new() });
     }
-    let is_own = |step: &Step| step.cpu == operation.owner && recording.code(step).pc & KERNEL == 0;
     let mnemonic = |step: &Step| decoded[step.code as usize].mnemonic;
-    let is_stamp = |step: &Step| is_own(step) && mnemonic(step) == Mnemonic::Rdtsc;
-    let first = operation.steps.iter().position(is_stamp);
-    let last = operation.steps.iter().rposition(is_stamp);
-    let (Some(first), Some(last)) = (first, last) else { bail!("the operation has no time stamps") };
-    if first == last {
-        bail!("the operation has only one time stamp");
-    }
-    let steps = operation.steps[first..last].to_vec();
+    let is_user = |step: &Step| recording.code(step).pc & KERNEL == 0;
+    let is_own = |step: &Step| step.cpu == operation.owner && is_user(step);
+    let is_stamp = |step: &Step| is_user(step) && mnemonic(step) == Mnemonic::Rdtsc;
+    let is_own_stamp = |step: &Step| step.cpu == operation.owner && is_stamp(step);
+    let all = &operation.steps;
+    let Some(first) = all.iter().position(is_own_stamp) else { bail!("the operation has no time stamps") };
+    let last = all.iter().rposition(is_own_stamp).filter(|last| *last != first);
+    let elsewhere = || (first + 1..all.len()).find(|&at| is_stamp(&all[at]));
+    let Some(last) = last.or_else(elsewhere) else { bail!("the operation has only one time stamp") };
+    let steps = all[first..last].to_vec();
     let own: Vec<usize> = (0..steps.len()).filter(|&at| is_own(&steps[at])).collect();
     let begins = own.iter().map(|&at| mnemonic(&steps[at])).take(BEFORE.len()).eq(BEFORE.iter().copied());
-    let ends = own.last().is_some_and(|&at| mnemonic(&steps[at]) == Mnemonic::Lfence);
-    if !begins || !ends || own.len() <= BEFORE.len() {
+    let end = steps.iter().rposition(|step| step.cpu == all[last].cpu);
+    let ends = end.filter(|&at| is_user(&steps[at]) && mnemonic(&steps[at]) == Mnemonic::Lfence);
+    let Some(end) = ends.filter(|_| begins && own.len() > BEFORE.len()) else {
         bail!("the time stamps are not taken in a way that this program knows");
-    }
+    };
     let mut measuring = own[..BEFORE.len()].to_vec();
     let keeps = |at: &&usize| is_kept(&decoded[steps[**at].code as usize]);
     measuring.extend(own[BEFORE.len()..].iter().take(KEPT_WITHIN).find(keeps));
-    measuring.extend(own.last());
+    measuring.push(end);
     Ok(Sample { faulted: faulted(recording, decoded, &steps), steps, measuring })
 }
 
@@ -163,6 +166,25 @@ mod tests {
         .expect("is a sample");
         assert_eq!(sample.steps.len(), 9);
         assert_eq!(sample.measuring, [0, 1, 3, 4, 6, 8]);
+    }
+
+    #[test]
+    fn an_operation_may_end_on_another_cpu() {
+        let sample = cut_of(&[
+            (0, 1, RDTSC),
+            (0, 2, LFENCE),
+            (0, 3, SHL),
+            (0, 4, OR),
+            (0, 5, KEEP),
+            (0, IN_KERNEL, NOP),
+            (1, 6, LFENCE),
+            (0, 7, NOP),
+            (1, 8, RDTSC),
+            (1, 9, LFENCE),
+            (1, 10, RDTSC), // the next operation's
+        ])
+        .expect("is a sample");
+        assert_eq!((sample.steps.len(), sample.measuring.as_slice()), (8, [0, 1, 2, 3, 4, 6].as_slice()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
+use kern_base::sched_context::SchedContext;
 use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt, Interrupted};
@@ -49,6 +50,7 @@ ipc_fast::handlers!(Table {
     unmap: map_page::<{ Op::Unmap as u8 }>,
     tell_reader,
     yield_next,
+    yield_in_grace,
 });
 
 /// Returns the context of one step of an entry.
@@ -143,6 +145,15 @@ extern "C" fn yield_next(block: &'static CpuBlock, me: Ptr<Task>) -> ! {
         }
         ShortEnd::Continues => boot::done(&entry),
         ShortEnd::General => yield_slowly(&mut entry),
+    }
+}
+
+extern "C" fn yield_in_grace(block: &'static CpuBlock, old: Ptr<SchedContext>, next: Ptr<SchedContext>) {
+    let entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let [old, next] = [old, next].map(|time| cx.open_time(time.get(cx.pin())));
+    if let Some((old, next)) = old.zip(next) {
+        cx.yielded_in_grace(old, next);
     }
 }
 

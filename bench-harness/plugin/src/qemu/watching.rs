@@ -6,11 +6,10 @@
 use std::array;
 use std::ffi::{c_uint, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Block, ExecCallback, NO_REGISTERS, qemu_plugin_insn_vaddr, qemu_plugin_register_vcpu_insn_exec_cb,
+    Block, NO_REGISTERS, qemu_plugin_insn_vaddr, qemu_plugin_register_vcpu_insn_exec_cb,
     qemu_plugin_register_vcpu_tb_exec_cb, qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns, read_bytes,
 };
 use crate::counts::CPUS;
@@ -22,8 +21,6 @@ use crate::watch::{self, Places, Watched};
 #[derive(Clone, Default)]
 pub struct Watching {
     places: Places,
-    /// The guest's clock counts the instructions of all CPUs (icount).
-    has_clock: bool,
 }
 
 /// One CPU, in cache lines of its own.
@@ -32,8 +29,6 @@ struct Slot(Mutex<Watched>);
 
 static SLOTS: LazyLock<[Slot; CPUS]> =
     LazyLock::new(|| array::from_fn(|_| Slot(Mutex::new(Watched::default()))));
-/// Instructions of all CPUs. Only counted under icount, where one thread executes all CPUs.
-static CLOCK: AtomicU64 = AtomicU64::new(0);
 
 fn slot(cpu: c_uint) -> MutexGuard<'static, Watched> {
     SLOTS[cpu as usize % CPUS].0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -42,10 +37,6 @@ fn slot(cpu: c_uint) -> MutexGuard<'static, Watched> {
 impl Watching {
     /// Takes an argument of the plugin. Returns false if it does not know it.
     pub fn set(&mut self, key: &str, value: &str) -> bool {
-        if (key, value) == ("clock", "on") {
-            self.has_clock = true;
-            return true;
-        }
         self.places.set(key, value)
     }
 
@@ -69,8 +60,7 @@ impl Watching {
                 }
             }
             let packed = self.pack(self.places.block(first, &bytes, length));
-            let callback: ExecCallback = if self.has_clock { on_block_by_clock } else { on_block };
-            qemu_plugin_register_vcpu_tb_exec_cb(block, callback, NO_REGISTERS, packed);
+            qemu_plugin_register_vcpu_tb_exec_cb(block, on_block, NO_REGISTERS, packed);
         }
     }
 
@@ -90,8 +80,7 @@ impl Watching {
     /// A marker as callback data, with the number of instructions behind it.
     fn pack_marker(&self, marker: Marker, left: usize) -> *mut c_void {
         let (kind, argument) = marker.parts();
-        let [clock, left] = [usize::from(self.has_clock), left & 0xffff];
-        ptr::without_provenance_mut(usize::from(argument) | usize::from(kind) << 8 | left << 16 | clock << 32)
+        ptr::without_provenance_mut(usize::from(argument) | usize::from(kind) << 8 | (left & 0xffff) << 16)
     }
 }
 
@@ -109,27 +98,18 @@ fn unpack(data: *mut c_void) -> stretch::Block {
 }
 
 extern "C" fn on_block(cpu: c_uint, data: *mut c_void) {
-    slot(cpu).block(unpack(data), None);
-}
-
-extern "C" fn on_block_by_clock(cpu: c_uint, data: *mut c_void) {
-    let block = unpack(data);
-    // One thread executes all CPUs: a load and a store do.
-    let clock = CLOCK.load(Ordering::Relaxed);
-    CLOCK.store(clock + u64::from(block.instructions), Ordering::Relaxed);
-    slot(cpu).block(block, Some(clock));
+    slot(cpu).block(unpack(data));
 }
 
 extern "C" fn on_marker(cpu: c_uint, data: *mut c_void) {
-    let [argument, kind, low, high, clock, ..] = data.addr().to_le_bytes();
+    let [argument, kind, low, high, ..] = data.addr().to_le_bytes();
     let Some(marker) = Marker::from_parts(kind, argument) else { return };
     let left = u64::from(u16::from_le_bytes([low, high]));
     if let Marker::Stretches(count) = marker {
         (0..CPUS as c_uint).for_each(|cpu| slot(cpu).count_stretches(count != 0));
         return;
     }
-    let clock = (clock != 0).then(|| CLOCK.load(Ordering::Relaxed));
-    slot(cpu).mark(marker, left, clock);
+    slot(cpu).mark(marker, left);
 }
 
 /// Returns the text of the output file.

@@ -149,6 +149,9 @@ pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
 pub const POISON_SHIFT: u32 = 4;
 /// Flag in expected values only, for the first of them: never matches.
 pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
+/// Where it stands in the halves of state words that the fast path compares with
+/// ([`CpuHot`](crate::cpu::CpuHot)).
+pub const NONE_READY: u32 = (FLAG_NEVER as u32) << 8;
 
 const _: () = {
     let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_AWAITED | FLAG_IN_FAULT;

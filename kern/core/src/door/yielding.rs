@@ -27,6 +27,10 @@
 //! runs on its own time, without a budget, nobody watches that, and no mail waits. Then the first
 //! of those that wait runs, and the timer is set. What fails a check is served by the general way.
 //!
+//! If the first of those that wait was left by a system call, too, and neither task has vector
+//! state, the assembly fast path switches the tasks, and only the grace is ended here
+//! ([`Door::yielded_in_grace`]).
+//!
 //! The idea is known from the delayed preemption of L4 X.2 and from Solaris's schedctl. There a
 //! task delays its preemption for a while; here it is also told, and its share stays as it was.
 
@@ -75,6 +79,27 @@ impl<'k, M: Machine> Door<'k, M> {
         // The task that yields is one of its equals, or better.
         self.set_next_timer(time, true);
         ShortEnd::Runs(task)
+    }
+}
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Ends the grace of `old`, in which its task has yielded, and starts `next`. The fast path has
+    /// let them change places: `next` runs.
+    /// Requires: nothing except the grace needs care, no mail is left, and no task rests.
+    #[inline(always)]
+    pub fn yielded_in_grace(self, old: OpenTime<'k>, next: OpenTime<'k>) {
+        let now = self.k.machine.now();
+        old.state.stop(self.sched.until.get(), now);
+        self.count(Counter::GraceYielded);
+        self.time().take_notice_back(old);
+        old.state.refill_after_grace();
+        self.time().expect_without_care();
+        self.sched.until.set(next.state.start_free(now));
+        if !self.sched.wakes_waiters.get() {
+            // It is set for the end of the grace, and would fire for nothing.
+            self.sched.timer.set(NEVER);
+        }
+        self.set_next_timer(next, true);
     }
 }
 

@@ -16,7 +16,7 @@ use kern_base::cpu::{BUSY, IDLE};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_AWAITED, FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask,
+    FLAG_AWAITED, FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, NONE_READY, OpenTask,
     PLAIN, POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
 use sched::PRIORITIES;
@@ -127,7 +127,17 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Lets the fast path go on with no other ready task until [`Time::expect`], since that task
     /// may be one that waiting mail outranks (the module `door::look`).
     pub fn expect_none_ready(self) {
-        self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(FLAG_NEVER) << 8);
+        self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(NONE_READY));
+    }
+
+    /// Lets the fast path go on with another ready task again, after a context that needed care has
+    /// given way to one that does not.
+    /// Requires: no mail is left and no task rests; and the running task is like the one before,
+    /// without vector state.
+    #[inline(always)]
+    pub fn expect_without_care(self) {
+        self.hot.expects.set(self.hot.expects.get() & !CARE_RUNS);
+        self.hot.plain_half.set(self.hot.plain_half.get() & !u64::from(NONE_READY));
     }
 
     /// Notes that no mail waits. If no task rests either, the fast path may go on with another

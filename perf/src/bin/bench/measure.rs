@@ -88,8 +88,8 @@ pub fn measure_undone<R: Verdict>(
     finish(block)
 }
 
-/// Takes samples of an operation that says itself from when to when it took, and that `undo` takes
-/// back. The marks for the plugin enclose the whole operation.
+/// Takes samples of an operation that says itself, by two time stamps, from when to when it took,
+/// and that `undo` takes back. The marks for the plugin enclose the whole operation.
 #[inline(always)]
 pub fn measure_between<R: Verdict>(
     block: Block,
@@ -108,8 +108,7 @@ pub fn measure_between<R: Verdict>(
         let (start, end, answer) = operation();
         mark::<END, REGION_SAMPLE>();
         check(block, number, &answer);
-        // No time stamps but these belong to the sample; the report subtracts their cost.
-        block.set_sample(number as usize, end - start + block.get(Word::Overhead));
+        block.set_sample(number as usize, end - start);
         check(block, number, &undo());
     }
     read_counters(block, When::After);

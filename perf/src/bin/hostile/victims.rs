@@ -65,9 +65,9 @@ const LOCK_PATIENCE: u64 = 20_000;
 const SIZE: Size = Size { tables: 32, slots: 4000, tasks: 8, with_file: false };
 /// Turns of a loop that is one operation.
 const TURNS: u64 = 500;
-/// How long the waker waits, in units of 65,536 ticks. No period of an attack is a multiple of
-/// that: so it wakes at every stage of the attack.
-const PERIOD: u8 = 61;
+/// How long the waker waits, in ticks. No period of an attack is a multiple of that: so it wakes at
+/// every stage of the attack.
+const PERIOD: u64 = 61 << 16;
 
 /// The victims' processes that others need.
 pub struct Victims {
@@ -372,13 +372,14 @@ pub extern "C" fn keeper(_: u64) -> ! {
 extern "C" fn waker(_: u64) -> ! {
     let note = Notification::at(NOTE);
     loop {
-        let ticks = u64::from(PERIOD) << mark::DUE_SHIFT;
         let is_loud = Word::Loud.get() != 0;
-        mark::<DUE, PERIOD>();
-        let due = arch::now() + ticks;
+        mark::<DUE, 0>();
+        let due = arch::now() + PERIOD;
         let answer = note.wait_until(due);
         let late = arch::now() - due;
         let is_woken = answer.is_err_and(|refusal| refusal.error == Error::Timeout);
+        // What ends the attack may outrank this task.
+        let is_loud = is_loud && Word::Loud.get() != 0;
         match (is_woken, is_loud) {
             (true, true) => {
                 mark::<WOKE, { mark::HOSTILE_LOUD_WAKES }>();

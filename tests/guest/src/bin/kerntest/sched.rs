@@ -16,7 +16,7 @@ use user_rt::cap::{EventPool, Handle, SchedContext, SchedControl, Task};
 use user_rt::events::Pool;
 use user_rt::invoke::Settings;
 use user_rt::layout::SHARED_VA;
-use user_rt::spawn::own;
+use user_rt::spawn::{Entry, own};
 use user_rt::watch::{busy_permille, events};
 
 use crate::block::Block;
@@ -84,23 +84,12 @@ impl Spinner {
 }
 
 /// Starts a spinner on CPU 0.
-fn spin(
-    lab: &mut Lab<'_>,
-    entry: user_rt::spawn::Entry,
-    number: u32,
-    priority: u8,
-) -> Result<Spinner, Failure> {
+fn spin(lab: &mut Lab<'_>, entry: Entry, number: u32, priority: u8) -> Result<Spinner, Failure> {
     spin_on(lab, 0, entry, number, priority)
 }
 
 /// Starts a spinner. Spinners have the last blocks, puppets the first.
-fn spin_on(
-    lab: &mut Lab<'_>,
-    cpu: u32,
-    entry: user_rt::spawn::Entry,
-    number: u32,
-    priority: u8,
-) -> Result<Spinner, Failure> {
+fn spin_on(lab: &mut Lab<'_>, cpu: u32, entry: Entry, number: u32, priority: u8) -> Result<Spinner, Failure> {
     let number = crate::lab::PUPPETS_MAX - 1 - number;
     Block::at(number).clear();
     let wanted = Wanted { place: Place::Own, cpu, priority };
@@ -210,15 +199,37 @@ fn yield_goes_to_equals(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn who_wants_a_notice_gets_one(lab: &mut Lab<'_>) -> Outcome {
-    let (a, b) = (spin(lab, heeder, 0, 50)?, spin(lab, spinner, 1, 50)?);
-    let granted = || own::machine().counter(0, Counter::GraceGranted);
-    let before = granted()?;
-    shared(lab, &[&a, &b], |used| used[0].abs_diff(used[1]) < (used[0] + used[1]) / 10)?;
-    let heeded = Block::at(a.number).note(1).load(Relaxed);
-    let given = granted()? - before;
-    expect!(given > 0 && heeded <= given, "{heeded} of {given} notices were heeded");
-    // Where the clock is the host's, the grace may be over before the emulator is back in the loop.
-    expect!(heeded > 0 || !clock_counts_instructions(), "none of {given} notices was heeded");
+    const GRACES: [Counter; 4] =
+        [Counter::GraceGranted, Counter::GraceYielded, Counter::GraceExpired, Counter::GraceRevoked];
+    let graces = || -> Result<[u64; 4], Failure> {
+        let mut counts = [0; 4];
+        for (count, which) in counts.iter_mut().zip(GRACES) {
+            *count = own::machine().counter(0, which)?;
+        }
+        Ok(counts)
+    };
+    // Three kinds of equals: what is preempted, what also heeds its notices, and what yields alone.
+    for (equal, has_half) in [(spinner as Entry, true), (heeder, true), (yielder, false)] {
+        let before = graces()?;
+        let (a, b) = (spin(lab, heeder, 0, 50)?, spin(lab, equal, 1, 50)?);
+        if has_half {
+            shared(lab, &[&a, &b], |used| used[0].abs_diff(used[1]) < (used[0] + used[1]) / 10)?;
+        } else {
+            let shares = counts(lab, &[&a, &b]);
+            expect!(shares.iter().all(|share| *share > 0), "one does not run: {shares:?}");
+        }
+        let heeded: u64 = [&a, &b].map(|one| Block::at(one.number).note(1).load(Relaxed)).iter().sum();
+        for one in [a, b] {
+            one.task.kill()?;
+        }
+        let after = graces()?;
+        let [given, yielded, expired, revoked] = core::array::from_fn(|at| after[at] - before[at]);
+        expect!(given > 0 && heeded <= given, "{heeded} of {given} notices were heeded");
+        expect_eq!(given, yielded + expired + revoked, "graces that have ended");
+        // Where the clock is the host's, the grace may be over before the emulator is back in the
+        // loop.
+        expect!(heeded > 0 || !clock_counts_instructions(), "none of {given} notices was heeded");
+    }
     Ok(())
 }
 
