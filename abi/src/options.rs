@@ -157,6 +157,12 @@ pub const WORDS: &[Word] = &[
         Takes::Least(1),
         "tasks to kill in the test of owners of locks that die",
     ),
+    word(
+        "slice",
+        &["test", "kerntest"],
+        Takes::Least(1),
+        "ticks of the slices of tasks that check their registers",
+    ),
     word("ops", &["torture", "fuzz"], Takes::Least(1), "operations to do"),
     word(
         "limits",

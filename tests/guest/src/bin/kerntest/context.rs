@@ -14,6 +14,7 @@ use user_rt::boot;
 use user_rt::cap::Task;
 use user_rt::invoke::{Moves, start_regs};
 use user_rt::layout::stack_top;
+use user_rt::report;
 use user_rt::spawn::{Entry, own};
 
 use crate::block::Block;
@@ -60,9 +61,10 @@ fn note(block: &'static Block, which: Note) -> &'static core::sync::atomic::Atom
     block.note(which as usize)
 }
 
-/// Returns a keeper's slice.
+/// Returns a keeper's slice, in ticks: `slice=` on the command line.
 fn slice() -> u64 {
-    boot::facts().tsc_hz / 5000
+    let usual = boot::facts().tsc_hz / 5000;
+    boot::options().number("slice", usual).unwrap_or(usual)
 }
 
 /// Returns the most turns of a keeper's spin, of about three ticks each: up to two slices.
@@ -275,7 +277,7 @@ impl Company {
         let deadline = arch::now() + wanted.div_ceil(ROUNDS) * LIMIT_SECONDS * boot::facts().tsc_hz;
         let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
         while !enough() || self.keepers.iter().any(|number| rounds(number) < wanted) {
-            lab.sleep(1_000_000);
+            lab.sleep(slice() * 2);
             let done: Vec<u64> = self.keepers.iter().map(rounds).collect();
             expect!(arch::now() < deadline, "keepers do not get through, or nobody preempts them: {done:?}");
         }
@@ -341,7 +343,8 @@ fn registers_survive_moves(lab: &mut Lab<'_>) -> Outcome {
         }
     }
     let mut random = oorandom::Rand64::new(u128::from(boot::options().number("seed", 1).unwrap_or(1)));
-    let (mut moved, mut failed) = (0, None);
+    let taken = || (0..cpus).map(interrupts).sum::<u64>();
+    let (mut moved, mut failed, before) = (0, None, taken());
     company.finish(lab, || {
         match company.wander(cpus, &mut random) {
             Ok(some) => moved += some,
@@ -349,6 +352,9 @@ fn registers_survive_moves(lab: &mut Lab<'_>) -> Outcome {
         }
         failed.is_some() || moved >= MOVES
     })?;
+    let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
+    let calls: u64 = company.keepers.iter().skip(1).step_by(2).map(rounds).sum();
+    report!("note registers_survive_moves: calls={calls} moves={moved} interrupts={}", taken() - before);
     failed.map_or(Ok(()), Err)
 }
 
