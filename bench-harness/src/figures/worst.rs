@@ -41,6 +41,8 @@ struct Attack {
     /// Percent of the victim's CPU.
     stolen: f64,
     victim: String,
+    /// Percent of the time of the victims' CPU, by the kernel's account.
+    interrupts: f64,
     longest: u64,
     operation: String,
     late: u64,
@@ -58,6 +60,7 @@ struct Made {
     attack: String,
     place: String,
     late: u64,
+    interrupts: f64,
     victims: Vec<Victim>,
     stretches: Vec<Stretches>,
 }
@@ -113,14 +116,18 @@ impl Worst {
     pub fn attacks(&self) -> String {
         let mut text = String::new();
         for (name, run) in self.runs.iter().filter(|(_, run)| !run.attacks.is_empty()) {
-            let _ =
-                writeln!(text, "### {name}\n\n| attack | CPUs | stolen | from | longest off | in | late |");
-            text += "|---|---|---:|---|---:|---|---:|\n";
-            for Attack { attack, place, stolen, victim, longest, operation, late } in &run.attacks {
+            let _ = writeln!(
+                text,
+                "### {name}\n\n| attack | CPUs | stolen | from | interrupts | longest off | in | late |"
+            );
+            text += "|---|---|---:|---|---:|---:|---|---:|\n";
+            for Attack { attack, place, stolen, victim, interrupts, longest, operation, late } in &run.attacks
+            {
                 let (longest, late) = (grouped(*longest), grouped(*late));
                 let _ = writeln!(
                     text,
-                    "| `{attack}` | {place} | {stolen:.1} % | `{victim}` | {longest} | {operation} | {late} |"
+                    "| `{attack}` | {place} | {stolen:.1} % | `{victim}` | {interrupts:.1} % | {longest} | {operation} \
+                     | {late} |"
                 );
             }
             text.push('\n');
@@ -144,6 +151,11 @@ fn longest(rows: Vec<Stretches>) -> BTreeMap<String, u64> {
     rows.into_iter().map(|row| (row.operation, row.longest)).collect()
 }
 
+/// Rounds to a tenth, as it is shown.
+fn tenths(percent: f64) -> f64 {
+    (percent * 10.0).round() / 10.0
+}
+
 impl Made {
     fn shown(&self) -> Option<Attack> {
         let victim = self.victims.iter().max_by(|a, b| a.stolen.total_cmp(&b.stolen))?;
@@ -151,9 +163,9 @@ impl Made {
         Some(Attack {
             attack: self.attack.clone(),
             place: self.place.clone(),
-            // To a tenth, as it is shown.
-            stolen: (victim.stolen * 10.0).round() / 10.0,
+            stolen: tenths(victim.stolen),
             victim: victim.name.clone(),
+            interrupts: tenths(self.interrupts),
             longest: longest.longest,
             operation: longest.operation.clone(),
             late: self.late,
@@ -167,7 +179,7 @@ mod tests {
 
     const FUZZ: &str = r#"[{"operation":"Map","longest":1500,"entries":1,"total":1,"spun":0,
         "longest_with_spinning":1}]"#;
-    const HOSTILE: &str = r#"{"attacks":[{"attack":"flood","place":"own","late":42,"alive":9,
+    const HOSTILE: &str = r#"{"attacks":[{"attack":"flood","place":"own","late":42,"alive":9,"interrupts":2.52,
         "victims":[{"name":"loop","stolen":1.0},{"name":"map","stolen":3.04}],
         "stretches":[{"operation":"Notify","longest":70,"entries":1,"total":1,"spun":0,"longest_with_spinning":1},
                      {"operation":"Map","longest":900,"entries":1,"total":1,"spun":0,"longest_with_spinning":1}]}],
@@ -191,7 +203,7 @@ mod tests {
     #[test]
     fn attacks_show_their_worst_victim() {
         let text = kept().attacks();
-        assert!(text.contains("\n| `flood` | own | 3.0 % | `map` | 900 | Map | 42 |\n"), "{text}");
+        assert!(text.contains("\n| `flood` | own | 3.0 % | `map` | 2.5 % | 900 | Map | 42 |\n"), "{text}");
         assert!(!text.contains("fuzz"), "{text}");
     }
 
