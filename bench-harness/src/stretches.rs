@@ -29,7 +29,7 @@ const OP_NUMBERS: u16 = 256;
 /// no operation.
 const SWITCH: u16 = OP_NUMBERS;
 /// What the fast path leaves to Rust, by the number of its handler: see `ipc_fast::entry::Table`.
-const HANDLERS: [(u16, &str); 8] = [
+const HANDLERS: [(u16, &str); 7] = [
     (257, "Call"),
     (258, "ReplyRecv"),
     (259, "ReplyRecv"),
@@ -37,7 +37,6 @@ const HANDLERS: [(u16, &str); 8] = [
     (261, "Unmap"),
     (262, "Send"),
     (263, "Yield"),
-    (264, "Yield"),
 ];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
@@ -432,7 +431,6 @@ mod tests {
             "unmap",
             "tell_reader",
             "yield_next",
-            "yield_in_grace",
         ];
         assert_eq!(fields, expected, "the handlers have these numbers, from 256 on");
     }

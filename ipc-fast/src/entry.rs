@@ -6,7 +6,6 @@ use abi::{MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
-use kern_base::sched_context::SchedContext;
 use kern_base::task::Task;
 use smp::door::Ptr;
 
@@ -49,10 +48,6 @@ pub struct Table {
     pub tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
     /// Carries out Yield for the running task, which it takes. Goes on as the task that runs then.
     pub yield_next: extern "C" fn(&'static CpuBlock, Ptr<Task>) -> !,
-    /// The running task has yielded in a grace. Its time, which has neither a budget nor a watcher,
-    /// and another's have changed places. Takes both: ends the grace, and starts the other time.
-    /// Returns.
-    pub yield_in_grace: extern "C" fn(&'static CpuBlock, Ptr<SchedContext>, Ptr<SchedContext>),
 }
 
 /// Maps or unmaps one page for the running task. Takes what `map.s` has: the arguments rdi, rsi,
@@ -60,13 +55,28 @@ pub struct Table {
 /// frame has them, too, without the operation.
 type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Process>) -> !;
 
-/// Names the image's [`Table`] to the entry code.
+/// Names to the entry code the image's [`Table`], and the function that ends a grace.
+///
+/// That function is called when the running task has yielded in a grace, and its time, which has
+/// neither a budget nor a watcher, has changed places with another's. It takes both, ends the
+/// grace, and starts the other time. No other function that the fast paths call returns. So it is
+/// called by its name: behind a call through the table stands a stop.
 #[macro_export]
 macro_rules! handlers {
-    ($table:expr) => {
+    ($table:expr, $end_grace:path) => {
         // SAFETY: the name is this crate's own; the macro is used once, in the image.
         #[unsafe(no_mangle)]
         static AURORA_HANDLERS: $crate::entry::Table = $table;
+
+        // SAFETY: as above.
+        #[unsafe(no_mangle)]
+        extern "C" fn aurora_yield_in_grace(
+            block: &'static kern_base::cpu::CpuBlock,
+            old: smp::door::Ptr<kern_base::sched_context::SchedContext>,
+            next: smp::door::Ptr<kern_base::sched_context::SchedContext>,
+        ) {
+            $end_grace(block, old, next);
+        }
     };
 }
 

@@ -94,8 +94,7 @@ macro_rules! fastpaths {
                 include_str!("send.s"),
                 include_str!("map.s"),
             )
-            { 0, entry::Table: switch map unmap tell_reader yield_next yield_in_grace call_elsewhere reply_elsewhere }
-            { 0, entry::Table: answer_fault }
+            { 0, entry::Table: switch map unmap tell_reader yield_next call_elsewhere reply_elsewhere answer_fault }
             { HOT, CpuHot: current recv_half await_half plain_half wait_half recv_vector_half }
             { HOT, CpuHot: await_vector_half zero scratch kernel_stack }
             { CpuBlock::SHARED_OFFSET, CpuShared: vspace }

@@ -280,7 +280,7 @@ phase.commit.yield_in_grace:
     mov rdx, rbx
     mov r13, rbp
     xor ebp, ebp                             // the end of frame pointers
-    call [AURORA_HANDLERS + {yield_in_grace}]
+    call aurora_yield_in_grace
     mov rbp, r13
     leave_plain
 

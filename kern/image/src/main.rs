@@ -40,18 +40,20 @@ use smp::quiesce;
 use test_abi::trace::Event;
 
 kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_timer, on_device, on_fault });
-ipc_fast::handlers!(Table {
-    ops: ipc_fast::operations!(system_call, bad_system_call),
-    switch,
-    call_elsewhere,
-    reply_elsewhere,
-    answer_fault,
-    map: map_page::<{ Op::Map as u8 }>,
-    unmap: map_page::<{ Op::Unmap as u8 }>,
-    tell_reader,
-    yield_next,
-    yield_in_grace,
-});
+ipc_fast::handlers!(
+    Table {
+        ops: ipc_fast::operations!(system_call, bad_system_call),
+        switch,
+        call_elsewhere,
+        reply_elsewhere,
+        answer_fault,
+        map: map_page::<{ Op::Map as u8 }>,
+        unmap: map_page::<{ Op::Unmap as u8 }>,
+        tell_reader,
+        yield_next,
+    },
+    yield_in_grace
+);
 
 /// Returns the context of one step of an entry.
 #[inline(always)]
@@ -148,7 +150,9 @@ extern "C" fn yield_next(block: &'static CpuBlock, me: Ptr<Task>) -> ! {
     }
 }
 
-extern "C" fn yield_in_grace(block: &'static CpuBlock, old: Ptr<SchedContext>, next: Ptr<SchedContext>) {
+/// Ends the grace in which a task has yielded, where the fast path has switched tasks.
+#[inline(always)]
+fn yield_in_grace(block: &'static CpuBlock, old: Ptr<SchedContext>, next: Ptr<SchedContext>) {
     let entry = boot::entry_of(block);
     let cx = context(&entry);
     let [old, next] = [old, next].map(|time| cx.open_time(time.get(cx.pin())));

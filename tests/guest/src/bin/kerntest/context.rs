@@ -276,9 +276,15 @@ impl Company {
         let wanted = rounds_wanted();
         let deadline = arch::now() + wanted.div_ceil(ROUNDS) * LIMIT_SECONDS * boot::facts().tsc_hz;
         let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
+        let mut told = 0;
         while !enough() || self.keepers.iter().any(|number| rounds(number) < wanted) {
             lab.sleep(slice() * 2);
             let done: Vec<u64> = self.keepers.iter().map(rounds).collect();
+            let least = done.iter().min().copied().unwrap_or(0);
+            if least >= told + PROGRESS {
+                told = least;
+                report!("progress each keeper has done {least} rounds");
+            }
             expect!(arch::now() < deadline, "keepers do not get through, or nobody preempts them: {done:?}");
         }
         for number in &self.keepers {
@@ -302,6 +308,8 @@ fn rounds_wanted() -> u64 {
 }
 
 const ROUNDS: u64 = 40;
+/// Rounds after which a long run says how far it is.
+const PROGRESS: u64 = 5000;
 /// Moves of keepers, at least.
 const MOVES: usize = 500;
 /// Seconds for that many rounds.
