@@ -11,13 +11,14 @@ use crate::suite::{self, GUEST_LIMIT};
 use crate::testsum::Tally;
 
 /// A protection by its name in the boot option `off=`, and the tests that fail without it.
-const CONTROLS: [(&str, &[&str]); 6] = [
+const CONTROLS: [(&str, &[&str]); 7] = [
     ("smap", &["the_kernel_reaches_no_user_data"]),
     ("smep", &["the_kernel_executes_no_user_text"]),
     ("wp", &["the_kernel_writes_nothing_read_only", "the_kernel_forgets_what_it_could_write"]),
     ("nx", &["the_kernel_executes_no_data", "programs_execute_no_data"]),
     ("wx", &["nothing_is_written_and_executed"]),
     ("umip", &["tables_are_not_shown"]),
+    ("inherit", &["a_hog_delays_no_better_caller"]),
 ];
 const MODULE: &str = "protection::";
 const CPUS: u32 = 2;

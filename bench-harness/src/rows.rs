@@ -217,8 +217,12 @@ pub const ROWS: &[Known] = &[
         "call and reply across CPUs, the target's CPU runs a task of lower priority",
     ),
     several(
+        "call_cross_cpu_midway",
+        "the same, but the server runs: it has to end a request of the lowest priority",
+    ),
+    several(
         "call_cross_cpu_inherit",
-        "the same, and the server has to end a request of the lowest priority, in which it was preempted",
+        "the same, and a task of lower priority has preempted the server in that request",
     ),
     several("call_reply_cross_cpu_64w", "call and reply across CPUs, 4 + 64 words, idle CPUs halt"),
     several("fault_cross_cpu", "fault to a handler on another CPU, and back"),

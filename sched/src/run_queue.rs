@@ -346,12 +346,27 @@ impl<T: Queued> RunQueue<T> {
     }
 
     /// Moves a queued `item` to the end of another priority. Returns whether it was queued.
+    #[inline]
     pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
-        let queued = self.remove(pin, item);
-        if queued {
-            self.push_back(pin, item, priority);
+        let (links, rank) = (item.get().run_links(pin), u32::from(priority) + 1);
+        if !links.is_queued() {
+            return false;
         }
-        queued
+        if self.front.is(item) && rank > self.top.get() {
+            // It outranks all others still, and stays where it is.
+            note_taken(pin, item);
+            note_queued(pin, item, priority, false);
+            links.place.set(rank);
+        } else {
+            self.change_class(pin, item, priority);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn change_class(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
+        self.remove(pin, item);
+        self.push_back(pin, item, priority);
     }
 
     #[inline(always)]

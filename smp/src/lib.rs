@@ -14,6 +14,7 @@
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
 //! * [`events`]: how events enter a pool from any CPU.
 //! * [`shootdown`]: how a CPU makes others flush translations.
+//! * [`entries`]: entries of a table that live as long as they have users.
 //! * [`residents`]: how many tasks a CPU has, and whether it takes more.
 //! * [`lock`]: locks for state that several CPUs change.
 //! * [`standstill`]: how one CPU stops all others, in test builds.
@@ -33,6 +34,7 @@ pub mod coalesced;
 pub mod cpu;
 pub mod cpuset;
 pub mod door;
+pub mod entries;
 pub mod events;
 #[cfg(any(test, loom, feature = "host-test"))]
 pub mod host_test;

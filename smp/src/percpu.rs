@@ -156,10 +156,11 @@ impl<O, S, P> All<O, S, P> {
     const STRIDE: u64 = size_of::<PerCpu<O, S, P>>() as u64;
 
     /// Returns the block of a CPU; panics if that CPU does not exist.
+    #[inline]
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a PerCpu<O, S, P> {
         match self.blocks.get(pin, cpu.index()) {
             Some(block) => block.get(),
-            None => panic!("no block for {cpu:?}"),
+            None => no_block(cpu),
         }
     }
 
@@ -226,6 +227,11 @@ pub(crate) fn announce_risen<C: Cpus>(cpus: &C, pin: Pin<'_>, to: CpuId, rank: u
     if cpus.all().block(pin, to).mailbox().announce_risen(rank).is_needed() {
         cpus.interrupt(to);
     }
+}
+
+#[cold]
+fn no_block(cpu: CpuId) -> ! {
+    panic!("no block for {cpu:?}")
 }
 
 /// A [`PerCpu`] of the CPU that runs this entry, and a [`Pin`] of that entry: both in one word.

@@ -65,6 +65,12 @@ pub enum Fault {
     /// A task that comes to a CPU looks whether the CPU is closed, and takes its place after that.
     /// Loom only.
     ClosedMeanwhile,
+    /// A CPU that joins an entry does not look whether the user is ending that has it. Loom only.
+    JoinedUnseen,
+    /// A user leaves an entry without its lock. Loom only.
+    LeftUnlocked,
+    /// A CPU that notes that a user is counted does not look whether that is ending. Loom only.
+    CountedUnseen,
 }
 
 #[cfg(not(any(loom, feature = "host-test")))]

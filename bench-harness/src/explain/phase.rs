@@ -131,6 +131,7 @@ const LABELS: &[(&str, Phase)] = &[
 const FUNCTIONS: &[(&str, Belongs)] = &[
     ("ipc_fast::entry", To(Entry)),
     ("aurora::", To(Entry)),
+    ("aurora_", To(Entry)),
     ("kern_core::door::entry", To(Entry)),
     ("kern_hal::trap", To(Entry)),
     ("kern_hal::trap::entry::resume", To(Exit)),

@@ -1,6 +1,7 @@
-//! The machine's protections, which test builds can leave off by name. With a protection off, the
-//! attempt that it stops succeeds. So a test can prove that it checks this protection and no other.
-//! In all other builds every protection is on, and this module compiles to nothing.
+//! The protections of kernel and programs, which test builds can leave off by name. With a
+//! protection off, the attempt that it stops succeeds. So a test can prove that it checks this
+//! protection and no other. In all other builds every protection is on, and this module compiles to
+//! nothing.
 
 #[cfg(feature = "faults")]
 use smp::sync::{AtomicU8, Ordering};
@@ -20,17 +21,21 @@ pub enum Protection {
     WriteXorExecute,
     /// UMIP: programs do not learn where the kernel's tables are.
     Instructions,
+    /// Priority inheritance: a server goes on with the time of the best of its callers, so that no
+    /// program of a priority in between delays that one.
+    Inheritance,
 }
 
 /// By the names that the boot option `off=` has for them.
 #[cfg(feature = "faults")]
-const NAMES: [(&str, Protection); 6] = [
+const NAMES: [(&str, Protection); 7] = [
     ("smep", Protection::KernelExecute),
     ("smap", Protection::KernelAccess),
     ("wp", Protection::KernelWrite),
     ("nx", Protection::NoExecute),
     ("wx", Protection::WriteXorExecute),
     ("umip", Protection::Instructions),
+    ("inherit", Protection::Inheritance),
 ];
 
 /// Bits by [`Protection`]. Set while booting, before any of them matters.

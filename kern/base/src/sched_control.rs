@@ -18,8 +18,9 @@
 use abi::ObjType;
 use smp::cpu::CpuId;
 use smp::cpuset::AtomicCpuSet;
-use smp::sync::Ordering::{Acquire, Release, SeqCst};
-use smp::sync::{AtomicBool, AtomicU64};
+use smp::entries::Counted;
+use smp::sync::AtomicU64;
+use smp::sync::Ordering::{Acquire, Release};
 
 use crate::accounts::AccountId;
 use crate::header::{FLAG_DYING, Header, RootId};
@@ -31,8 +32,8 @@ pub struct SchedControl {
     /// 0 before it is set; then [`Bound::raw`].
     bound: AtomicU64,
     cpus: AtomicCpuSet,
-    /// Its account counts it.
-    is_counted: AtomicBool,
+    /// Whether its account counts it.
+    counted: Counted,
 }
 
 /// What a SchedControl allows on the CPUs that it covers.
@@ -74,7 +75,7 @@ impl SchedControl {
             header: Header::new(ObjType::SchedControl, root),
             bound: AtomicU64::new(0),
             cpus: AtomicCpuSet::default(),
-            is_counted: AtomicBool::new(false),
+            counted: Counted::default(),
         }
     }
 
@@ -128,14 +129,13 @@ impl SchedControl {
     /// Notes that its account counts it. Returns whether it is dying: then its end may not have
     /// seen that.
     pub fn set_counted(&self) -> bool {
-        self.is_counted.swap(true, SeqCst);
-        self.header.has_flag(FLAG_DYING)
+        self.counted.begin(|| self.header.has_flag(FLAG_DYING))
     }
 
     /// Returns the account that counts this SchedControl, which is dying. From here on it does not
     /// count it any more.
     pub fn leave_account(&self) -> Option<AccountId> {
-        let is_counted = self.is_counted.swap(false, SeqCst);
+        let is_counted = self.counted.end();
         self.bound().filter(|_| is_counted).and_then(|bound| bound.account)
     }
 }

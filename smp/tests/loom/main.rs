@@ -6,6 +6,7 @@
 mod common;
 mod loom_bits;
 mod loom_claim;
+mod loom_entries;
 mod loom_events;
 mod loom_home;
 mod loom_lock;

@@ -119,6 +119,26 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.typed_operand::<T, OP, AT>(word, cap)
     }
 
+    /// Finds the objects that an operation takes in its first two arguments, as
+    /// [`Caps::operand`] finds each.
+    #[inline(always)]
+    pub fn operands<A: Headed, B: Headed, const OP: u8>(
+        self,
+        me: OpenTask<'k>,
+        args: &Args,
+    ) -> Result<(Ref<'k, A>, Ref<'k, B>)> {
+        let [first, second] = [args.cap(), args.cap1()];
+        let missing = |cap: Cap| Refusal::new(Error::NoCapability, u64::from(cap.0));
+        let cnode = me.process(self.pin()).get().cnode.get(self.pin()).ok_or(missing(first))?;
+        let word = |cap: Cap| -> Result<RawWord<'k>> {
+            let place = self.slot_in(Reach::cspace(cnode), cap.0 as usize).ok_or(missing(cap))?;
+            Ok(place.slot.get().word.load(self.pin()))
+        };
+        let a = self.typed_operand::<A, OP, 0>(word(first)?, first)?;
+        let b = self.typed_operand::<B, OP, 1>(word(second)?, second)?;
+        Ok((a, b))
+    }
+
     /// Returns the object of a capability's word, checked as argument `AT` of operation `OP` by
     /// type and rights.
     #[inline(always)]

@@ -17,6 +17,7 @@ use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext};
+use kern_base::sched_control::SchedControl;
 use kern_base::task::{Message, OpenTask, Outcome, Request, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -43,6 +44,19 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
+    /// Sets a SchedContext: what a policy asks most often.
+    #[inline(never)]
+    fn serve_configure(
+        self,
+        block: &Block<'k>,
+        sc: Ref<'k, SchedContext>,
+        control: &SchedControl,
+    ) -> Next<'k> {
+        self.with_time(block, sc, Some(&control.header), |sc| {
+            self.make().serve_configure(sc, control, block.words().regs)
+        })
+    }
+
     fn serve(self, block: &Block<'k>, request: Request) -> Next<'k> {
         let (task, msg): (_, &Message) = (block.task(), block);
         match request {
@@ -67,10 +81,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
             Request::Seek(search) => self.time().serve_search(task, msg, search),
             Request::Configure { sc, control } => {
-                let (sc, control) = (sc.get(self.pin()), control.get(self.pin()).get());
-                self.with_time(block, sc, Some(&control.header), |sc| {
-                    self.make().serve_configure(sc, control, block.words().regs)
-                })
+                self.serve_configure(block, sc.get(self.pin()), control.get(self.pin()).get())
             }
             Request::Account(sc) => {
                 self.with_time(block, sc.get(self.pin()), None, |sc| Ok(self.make().account(sc)))

@@ -130,6 +130,7 @@ impl<'k, M: Machine> Door<'k, M> {
         match answer {
             Ok(Answer::Settled) => {}
             Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
+            Err(Refusal::Again) if asks_often(op) => self.wait_for_answer(me),
             Err(refusal) => self.refuse(me, Some(op), refusal),
         }
         // Last, so that no result is kept meanwhile.
@@ -162,13 +163,18 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.rewind(me.part());
                 self.time().dispatch();
             }
-            Refusal::Again => {
-                self.rewind(me.part());
-                self.time().leave_rest(me);
-                me.enter(State::Restart);
-                self.ipc().park(me);
-            }
+            Refusal::Again => self.wait_for_answer(me),
         }
+    }
+
+    /// Makes a task wait until the answer to its request is back, and then restart the call.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_answer(self, me: OpenTask<'k>) {
+        self.rewind(me.part());
+        self.time().leave_rest(me);
+        me.enter(State::Restart);
+        self.ipc().park(me);
     }
 
     /// Answers a refused system call with an error, after all that the call has ended is ended
@@ -269,6 +275,12 @@ const REPORT: u64 = 0x80;
 /// Returns whether an operation may spend [work](crate::work), so that its entry begins with some.
 const fn is_long(op: Op) -> bool {
     !chooses(op) || matches!(op, Op::Send | Op::PoolRoom | Op::SchedConfigure)
+}
+
+/// Returns whether an operation asks other CPUs as a part of everyday work: such a call takes the
+/// short way to its wait.
+const fn asks_often(op: Op) -> bool {
+    matches!(op, Op::SchedConfigure | Op::SchedInfo | Op::TaskMove | Op::YieldTo)
 }
 
 /// Returns whether an operation may end objects, in steps that take other steps.

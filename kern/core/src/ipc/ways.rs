@@ -23,6 +23,7 @@ use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::machine::Machine;
+use kern_base::protection::Protection;
 use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::task::{FLAG_AWAITED, FLAG_NEVER, Message, State, Task};
 use smp::cpu::CpuId;
@@ -237,6 +238,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// has no time, or less. A task that waits itself does so when it wakes.
     #[inline(always)]
     pub fn raise(self, callee: OpenTask<'k>, caller: Ref<'k, Task>, priority: u8) {
+        if Protection::Inheritance.is_off() {
+            return;
+        }
         let has = if callee.is_runnable() { self.time().time_of(callee) } else { None };
         match has {
             Some(has) => self.time().take_above(callee, has, priority),

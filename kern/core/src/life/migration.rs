@@ -46,7 +46,7 @@
 use abi::Error;
 use abi::status::SchedEvent;
 use kern_base::block::Block;
-use kern_base::cpu::{MOVED, Mail};
+use kern_base::cpu::{CpuBlock, MOVED, Mail};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::START_CALLERS;
 use kern_base::machine::Machine;
@@ -82,7 +82,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if leaves {
             self.note_work(MOVE_WORK);
             self.send_away(task, to);
-            self.time().leave_place(self.id());
+            self.time().leave_place_here();
         }
         leaves
     }
@@ -102,6 +102,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Moves a task for which [`Life::admit_move`] has taken a place, now or as soon as nothing
     /// keeps it here. If it is suspended, it stays so. Returns: whether it moves later.
+    #[inline(always)]
     pub fn move_task(self, task: OpenTask<'k>, to: CpuId, own_goes: bool) -> bool {
         let (here, from) = (self.id(), task.start_on());
         // One that was never resumed has only the place where it is to run.
@@ -121,12 +122,14 @@ impl<'k, M: Machine> Life<'k, M> {
             task.begin_move();
         }
         if !is_new && (to == here || leaves) {
-            self.time().leave_place(here);
+            self.time().leave_place_here();
         }
         to != here && !leaves
     }
 
-    /// Sends a task of this CPU that can leave it to another one.
+    /// Sends a task of this CPU that can leave it to another one. It has given the time of others
+    /// back.
+    #[inline(always)]
     fn send_away(self, task: OpenTask<'k>, to: CpuId) {
         task.end_move();
         if self.sched.interrupted.get() == task.object().addr() {
@@ -135,7 +138,10 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.k.machine.save_vector(task.get().vector(self.pin()));
             }
         }
-        self.suspend(task);
+        if !task.has_flag(FLAG_SUSPENDED) {
+            self.time().stop_own(task);
+            task.suspend();
+        }
         self.trace().note_leaves(task.object());
         self.move_to(task, to);
     }
@@ -170,6 +176,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Sends a task of this CPU that stands still to another CPU, with the best callers that are
     /// queued at it. The others follow. Returns: whether the task has left.
+    #[inline(always)]
     fn move_to(self, task: OpenTask<'k>, to: CpuId) -> bool {
         let pin = self.pin();
         let Some(cpu) = self.k.cpus.get(pin, to.index()) else { return false };
@@ -177,12 +184,41 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(own) = task.time.own(pin).and_then(|own| self.open_time(own)) {
             self.time().tell_event(own, SchedEvent::Moved, u64::from(to.raw()));
         }
-        let word = task.word();
+        if !(task.callers().is_empty() && task.posters.is_empty() && task.waiters.is_empty()) {
+            self.move_with_others(task, cpu);
+            return true;
+        }
+        self.hand_over(task, to);
+        let node = task.object().map(|t| &t.msg_node);
+        self.outbox().push(cpu.get(), node, Mail::Arrival(task.object().ptr()));
+        true
+    }
+
+    /// Does what [`Life::move_to`] does for a task for which others wait.
+    #[cold]
+    #[inline(never)]
+    fn move_with_others(self, task: OpenTask<'k>, cpu: Ref<'k, CpuBlock>) {
+        let (pin, to, word) = (self.pin(), cpu.get().id(), task.word());
         let (callers, posters) = (task.take_calls(pin), task.posters.take_all(pin));
         if !task.waiters.is_empty() {
             // They wake on their way, and ask again.
             posters.append(pin, &task.waiters.take_all(pin));
         }
+        self.hand_over(task, to);
+        let mut batch = cpu.get().mailbox().batch(pin);
+        batch.add(task.object().map(|t| &t.msg_node), Mail::Arrival(task.object().ptr()));
+        for _ in 0..START_CALLERS {
+            let Some(block) = callers.pop(pin).or_else(|| posters.pop(pin)) else { break };
+            self.ipc().send_along(block, task.object(), to, word, &mut batch);
+        }
+        self.outbox().interrupt(to, batch.push());
+        self.follow(&callers, &posters);
+    }
+
+    /// Gives a task up with its parts: from here on they are under way to CPU `to`.
+    #[inline(always)]
+    fn hand_over(self, task: OpenTask<'k>, to: CpuId) {
+        let pin = self.pin();
         if let Some(sc) = task.time.own(pin).and_then(|sc| sc.get().hot.hold(pin)) {
             sc.leave_for(to);
         }
@@ -191,16 +227,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         Block::take(task.object(), pin).leave_with_task(to);
         task.get().hot.hold_here(pin).leave_for(to);
-        let mut batch = cpu.get().mailbox().batch(pin);
-        task.get().msg_node.set_rank(self.rank_for(to));
-        batch.add(task.object().map(|t| &t.msg_node), Mail::Arrival(task.object().ptr()));
-        for _ in 0..START_CALLERS {
-            let Some(block) = callers.pop(pin).or_else(|| posters.pop(pin)) else { break };
-            self.ipc().send_along(block, task.object(), to, word, &mut batch);
-        }
-        self.outbox().interrupt(to, batch.push());
-        self.follow(&callers, &posters);
-        true
+        task.get().msg_node.set_rank(self.rank_out());
     }
 
     /// Takes over a task, with its parts, on the CPU where it is to run, and resumes it.
@@ -208,10 +235,8 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     pub fn task_arrived(self, task: Ref<'k, Task>) {
         let pin = self.pin();
-        let whole = task.get().arrive(pin);
-        let Some(task) = self.open(task).filter(|_| whole) else {
-            panic!("{:?} got a task that was not sent to it", self.id());
-        };
+        assert!(task.get().arrive(pin), "{:?} got a task that was not sent to it", self.id());
+        let task = OpenTask::here(task, pin);
         if let Some(sc) = task.time.own(pin) {
             sc.get().hot.arrive(pin);
         }

@@ -64,8 +64,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::IrqBind`].
     pub fn irq_bind(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let control = self.caps().operand::<SchedControl, { Op::IrqBind as u8 }, 0>(me, args.cap())?;
-        let irq = self.caps().operand::<IrqHandler, { Op::IrqBind as u8 }, 1>(me, args.cap1())?;
+        let (control, irq) =
+            self.caps().operands::<SchedControl, IrqHandler, { Op::IrqBind as u8 }>(me, args)?;
         if args.a2 == 0 {
             return self.irq_unbind(me, irq);
         }

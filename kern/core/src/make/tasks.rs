@@ -29,8 +29,8 @@ use crate::{Answer, NOT_COVERED, OpenTask, Refusal, Result, refuse_if};
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::ProcessConfigure`].
     pub fn process_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let process = self.caps().operand::<Process, { Op::ProcessConfigure as u8 }, 0>(me, args.cap())?;
-        let cnode = self.caps().operand::<CNode, { Op::ProcessConfigure as u8 }, 1>(me, args.cap1())?;
+        let (process, cnode) =
+            self.caps().operands::<Process, CNode, { Op::ProcessConfigure as u8 }>(me, args)?;
         let vspace = self.caps().operand::<VSpace, { Op::ProcessConfigure as u8 }, 2>(me, args.cap2())?;
         refuse_if(args.a3 > 1, Refusal::argument(3))?;
         self.bind_process(process, cnode, vspace, args.a3 != 0)?;
@@ -96,8 +96,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::TaskConfigure`].
     pub fn task_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let control = self.caps().operand::<SchedControl, { Op::TaskConfigure as u8 }, 0>(me, args.cap())?;
-        let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 1>(me, args.cap1())?;
+        let (control, task) =
+            self.caps().operands::<SchedControl, Task, { Op::TaskConfigure as u8 }>(me, args)?;
         let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 2>(me, args.cap2())?;
         let cpu = self.cpu_of(control, args.a4)?;
         if self.open(task).is_none() {
@@ -122,8 +122,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::TaskMove`]: on this CPU, or by a request to the task's.
     pub fn task_move(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let control = self.caps().operand::<SchedControl, { Op::TaskMove as u8 }, 0>(me, args.cap())?;
-        let task = self.caps().operand::<Task, { Op::TaskMove as u8 }, 1>(me, args.cap1())?;
+        let (control, task) = self.caps().operands::<SchedControl, Task, { Op::TaskMove as u8 }>(me, args)?;
         let (cpu, seen) = Seen::split(args.a2);
         let cpu = self.cpu_of(control, cpu)?;
         refuse_if(task.get().id() == TaskId::NONE || task.get().header.has_flag(FLAG_DEAD), Error::BadState)?;

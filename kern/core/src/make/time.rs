@@ -62,8 +62,8 @@ fn check_ceiling(control: &SchedControl, priority: u8) -> Result<()> {
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::SchedAllow`].
     pub fn sched_allow(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let by = self.caps().operand::<SchedControl, { Op::SchedAllow as u8 }, 0>(me, args.cap())?;
-        let to = self.caps().operand::<SchedControl, { Op::SchedAllow as u8 }, 1>(me, args.cap1())?;
+        let (by, to) =
+            self.caps().operands::<SchedControl, SchedControl, { Op::SchedAllow as u8 }>(me, args)?;
         let ceiling = priority_of(args.a2)?;
         let first = usize::try_from(args.a3).ok().filter(|first| first.is_multiple_of(64));
         let first = first.and_then(CpuId::new).ok_or(Refusal::argument(3))?;
@@ -80,8 +80,8 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::SchedConfigure`]: on this CPU, or by a request to the CPU where the
     /// SchedContext is.
     pub fn sched_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let control = self.caps().operand::<SchedControl, { Op::SchedConfigure as u8 }, 0>(me, args.cap())?;
-        let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 1>(me, args.cap1())?;
+        let (control, sc) =
+            self.caps().operands::<SchedControl, SchedContext, { Op::SchedConfigure as u8 }>(me, args)?;
         let (settings, seen) = settings_of(args)?;
         check_ceiling(control.get(), settings.priority)?;
         let Some(here) = self.open_time(sc) else {

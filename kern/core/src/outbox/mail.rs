@@ -196,20 +196,27 @@ impl<'k, M: Machine> Outbox<'k, M> {
 
     /// Sends the running task's request to another CPU, which does it to an object of its own.
     /// Returns the refusal that restarts the system call when the answer is back.
+    #[inline(always)]
     pub fn ask(self, me: OpenTask<'k>, to: CpuId, request: Request) -> Refusal {
         self.send_request(me, to, request);
         Refusal::Again
     }
 
     /// Does what [`Outbox::ask`] does, with a request that has arguments.
+    #[inline(always)]
+    pub fn ask_with(self, me: OpenTask<'k>, to: CpuId, request: Request, words: [u64; 4]) -> Refusal {
+        self.send_request_with(me, to, request, words);
+        Refusal::Again
+    }
+
+    /// Does what [`Outbox::send_request`] does, with a request that has arguments.
     #[cold]
     #[inline(never)]
-    pub fn ask_with(self, me: OpenTask<'k>, to: CpuId, request: Request, words: [u64; 4]) -> Refusal {
+    fn send_request_with(self, me: OpenTask<'k>, to: CpuId, request: Request, words: [u64; 4]) {
         me.get().msg_node.set_rank(self.rank_for(to));
         let block = self.take_for_request(me, request);
         block.write(Words { info: MsgInfo(0), regs: words }, SenderInfo::NONE);
         self.send_block(block, to);
-        Refusal::Again
     }
 
     /// Sends a request in the message block of a task of this CPU, which is at home. No time

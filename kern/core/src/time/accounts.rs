@@ -15,8 +15,6 @@ use kern_base::sched_context::{OpenTime, Settings};
 use kern_base::sched_control::SchedControl;
 use sched::{Budget, Share, Used};
 use smp::cpu::MAX_CPUS;
-use smp::sync::Ordering::SeqCst;
-use smp::sync::fence;
 
 use crate::rooms::Time;
 use crate::{Refusal, Result, refuse_if};
@@ -62,13 +60,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Counts one more SchedControl in the account of another one.
     /// Errors: Dying: the account may be another one by now.
     fn join(self, account: AccountId, by: &SchedControl) -> Result<()> {
-        self.k.accounts.join(account);
-        fence(SeqCst);
-        if by.header.has_flag(FLAG_DYING) {
-            self.k.accounts.leave(account, self.cpu);
-            return Err(Error::Dying.into());
-        }
-        Ok(())
+        let joined = self.k.accounts.join(account, self.cpu, || by.header.has_flag(FLAG_DYING));
+        refuse_if(!joined, Error::Dying)
     }
 
     /// Ends what [`Time::account_for`] began: the SchedControl is extended for the first time, or

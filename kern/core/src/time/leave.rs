@@ -90,8 +90,15 @@ impl<'k, M: Machine> Time<'k, M> {
         self.k.block(self.pin(), cpu).residents.leave();
     }
 
+    /// Gives the place of a task on this CPU back.
+    #[inline(always)]
+    pub fn leave_place_here(self) {
+        self.cpu.residents.leave();
+    }
+
     /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
     /// context.
+    #[inline(always)]
     pub fn stop_running(self, task: OpenTask<'k>) {
         if task.state() == State::Exhausted {
             return self.stop_rest(task);
@@ -101,6 +108,17 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         if let Some(sc) = self.time_of(task) {
             self.withdraw(sc);
+        }
+    }
+
+    /// Does what [`Time::stop_running`] does for a task that has no time of others.
+    #[inline(always)]
+    pub fn stop_own(self, task: OpenTask<'k>) {
+        if task.state() == State::Exhausted {
+            return self.stop_rest(task);
+        }
+        if let Some(own) = task.time.own(self.pin()) {
+            self.take_off(own);
         }
     }
 

@@ -69,6 +69,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Returns a task's own CPU time, if it is on this CPU and the task itself holds it.
+    #[inline]
     pub fn own_at_rest(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
         let rests =
             |own: &Ref<'k, SchedContext>| self.open_time(*own).is_some_and(|sc| sc.task.is(task.object()));
@@ -123,6 +124,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Takes CPU time out of the run queue, if it is queued.
+    #[inline(always)]
     fn dequeue(self, sc: OpenTime<'k>) {
         if self.sched.queue.remove(self.pin(), sc.object()) {
             self.tell_if_watched(sc, Doing::Rests);
@@ -171,7 +173,14 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Takes a SchedContext off the CPU or out of the run queue. Its holder keeps it.
+    #[inline(never)]
     pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
+        self.take_off(sc);
+    }
+
+    /// Does what [`Time::withdraw`] does, as a part of its caller.
+    #[inline(always)]
+    pub fn take_off(self, sc: Ref<'k, SchedContext>) {
         if self.sched.current.is(sc) {
             self.stop_current();
         } else if let Some(sc) = self.open_time(sc) {

@@ -222,6 +222,46 @@ pub extern "C" fn intruder(index: u64) -> ! {
     park()
 }
 
+/// Answers with the words of the call. A long request takes until a better caller calls.
+pub extern "C" fn midway_server(index: u64) -> ! {
+    let block = Block::at(index);
+    let mut message = fast::reply_recv(WORDS);
+    loop {
+        if message.regs[0] == LONG {
+            block.set(Word::Beside, 1);
+            // At least once: emulators that run CPUs in turn let another one run then.
+            loop {
+                arch::pause();
+                if block.get(Word::Ran) != 0 {
+                    break;
+                }
+            }
+            block.set(Word::Beside, 0);
+        }
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Calls the server when it runs, in the middle of a request of the lowest priority. Under icount
+/// the call interrupts it before it sees that it may end the request.
+pub extern "C" fn midway_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    let call = || {
+        while block.get(Word::Beside) == 0 {
+            arch::pause();
+        }
+        block.set(Word::Ran, 1);
+        let start = timestamp();
+        let answer = fast::call(to, WORDS);
+        (start, timestamp(), answer.info.status().is_ok() && same_words(answer.regs))
+    };
+    measure_between(block, call, || {
+        block.set(Word::Ran, 0);
+        true
+    })
+}
+
 /// Calls the server when it is preempted in the middle of a request of the lowest priority.
 pub extern "C" fn inherit_client(index: u64) -> ! {
     let block = Block::at(index);

@@ -575,6 +575,11 @@ fn cross_cpu() -> Vec<Row> {
             lowest: Some(lowest_client),
             ..Row::call("call_cross_cpu_inherit", inherit_client, interrupted_server)
         },
+        Row {
+            cpus: Cpus::Cross,
+            lowest: Some(lowest_client),
+            ..Row::call("call_cross_cpu_midway", midway_client, midway_server)
+        },
         Row { cpus: Cpus::Cross, faults: true, ..Row::call("fault_cross_cpu", fault_client, fault_server) },
         Row {
             cpus: Cpus::Cross,

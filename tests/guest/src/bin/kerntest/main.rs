@@ -28,6 +28,7 @@ mod faults;
 mod grants;
 mod groups;
 mod growth;
+mod hog;
 mod holdings;
 mod hostile;
 mod ipc;

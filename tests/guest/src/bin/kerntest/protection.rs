@@ -3,7 +3,7 @@
 //! and expects exactly its tests to fail.
 //!
 //! The kernel itself tries what it must not do ([`Op::MachineAttempt`]), on every CPU. Only test
-//! builds can.
+//! builds can. What protects programs from each other's priority is tested beside it: [`hog`].
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,6 +16,7 @@ use user_rt::layout::{SHARED_VA, slot};
 use user_rt::spawn::own;
 
 use crate::fate::{self, Fate};
+use crate::hog;
 use crate::lab::{Lab, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
@@ -23,7 +24,7 @@ use crate::{expect, expect_eq, tests};
 tests! {
     the_kernel_reaches_no_user_data the_kernel_executes_no_user_text the_kernel_writes_nothing_read_only
     the_kernel_forgets_what_it_could_write the_kernel_executes_no_data programs_execute_no_data nothing_is_written_and_executed tables_are_not_shown
-    attempts_are_checked
+    attempts_are_checked a_hog_delays_no_better_caller
 }
 
 /// Holes in this process.
@@ -264,4 +265,8 @@ fn attempts_are_checked(_: &mut Lab<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn a_hog_delays_no_better_caller(lab: &mut Lab<'_>) -> Outcome {
+    hog::delays_no_better_caller(lab)
 }

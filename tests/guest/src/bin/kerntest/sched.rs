@@ -235,7 +235,7 @@ fn who_wants_a_notice_gets_one(lab: &mut Lab<'_>) -> Outcome {
 
 /// Returns whether the clock counts instructions: then it takes as long each time to read it, but
 /// where an interrupt comes between.
-fn clock_counts_instructions() -> bool {
+pub fn clock_counts_instructions() -> bool {
     const READS: usize = 1_000;
     const OTHERS: usize = 20;
     let usual = {
