@@ -91,6 +91,9 @@ impl<'k, M: Machine> Door<'k, M> {
                 Ok(task) => Some(task),
                 Err(block) => {
                     before();
+                    if block.stage() == Stage::AskDone {
+                        return self.answer_arrived(block);
+                    }
                     self.serve_message(block);
                     None
                 }
@@ -168,6 +171,17 @@ impl<'k, M: Machine> Door<'k, M> {
         // Never 0, which would mean the running task.
         self.sched.works_for.set(rank.max(LOWEST_RANK));
         self.sched.best_rank.set(self.sched.best_rank.get().max(rank));
+    }
+
+    /// Ends a request whose answer is back. Returns its task, if that runs now.
+    #[inline(never)]
+    fn answer_arrived(self, block: Block<'k>) -> Option<OpenTask<'k>> {
+        if let Some(asker) = self.answer_delivered(&block) {
+            block.rest_unlinked();
+            return Some(asker);
+        }
+        self.serve_message(block);
+        None
     }
 
     #[inline(never)]

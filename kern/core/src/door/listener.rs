@@ -35,6 +35,14 @@ impl<'k, M: Machine> Door<'k, M> {
             None => (note.bound.get(pin)?, State::Recv),
         };
         let task = OpenTask::here(task, pin);
+        let time = self.time_to_go_on(task, state)?;
+        Some(Listener { task, time, note })
+    }
+
+    /// Returns the time of a task of this CPU that waits in this state, if the task can go on with
+    /// its own time, and nothing else has to be done or told when it does.
+    #[inline(always)]
+    pub(super) fn time_to_go_on(self, task: OpenTask<'k>, state: State) -> Option<OpenTime<'k>> {
         let flags = u64::from(FLAG_SUSPENDED | FLAG_AWAITED | FLAG_IN_FAULT) << 8;
         let state_and_flags = task.word() & (flags | u64::from(!PLAIN));
         if state_and_flags != state as u64
@@ -44,8 +52,7 @@ impl<'k, M: Machine> Door<'k, M> {
         {
             return None;
         }
-        let time = self.own_time_at_rest(task)?;
-        Some(Listener { task, time, note })
+        self.own_time_at_rest(task)
     }
 
     /// Gives a listener bits. It is ready then, and its time neither runs nor is queued.

@@ -14,11 +14,13 @@
 use abi::status::{SchedEvent, Seen};
 use abi::{Error, Op, TaskId};
 use kern_base::block::Block;
+use kern_base::cpu::IDLE;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
+use kern_base::message::Words;
 use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::sched_control::SchedControl;
-use kern_base::task::{Message, OpenTask, Outcome, Request, Task};
+use kern_base::task::{Message, OpenTask, Outcome, Request, State, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::shootdown::{ShootMail, What};
@@ -177,6 +179,27 @@ impl<'k, M: Machine> Door<'k, M> {
             return Next::Go(home);
         }
         Next::Done
+    }
+
+    /// Ends a request whose answer is back, if that is an everyday one: the answer is no error, and
+    /// the task goes on with its own time on this CPU, which idles. Returns the task. (One that is
+    /// dying does not go on: it is suspended.)
+    #[inline(always)]
+    pub fn answer_delivered(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
+        let task = OpenTask::here(block.task(), self.pin());
+        let is_everyday = block.outcome() == Outcome::Replied && self.sched.idle.get() == IDLE;
+        // Only requests in the place of a system call end so, and nothing travels with them.
+        debug_assert!(!is_everyday || block.time(self.pin()).is_none(), "an answer with CPU time");
+        let time = self.time_to_go_on(task, State::Restart).filter(|_| is_everyday)?;
+        let now = self.time().end_idling();
+        let Words { info, regs } = block.words();
+        block.take_request();
+        self.unwind(task.part());
+        write_values(&task.regs, info, regs);
+        task.time.owe_none();
+        task.enter(State::Ready);
+        self.time().take_over(time, now, task.object(), task.word());
+        Some(task)
     }
 
     /// Ends a request whose answer is back: the task goes on with the answer of its system call, or

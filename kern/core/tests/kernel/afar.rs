@@ -137,7 +137,14 @@ const BARE: u64 = 33 << 32;
 const FRESH: u64 = 34 << 32;
 const PROCESS: u64 = 35 << 32;
 
+/// In most tests no CPU is ever without something to run: it would wait for the rest of a message
+/// that is being sent.
 fn far() -> (World, Far) {
+    far_with(&[0, 1, 2])
+}
+
+/// Only these CPUs always have something to run.
+fn far_with(busy: &[usize]) -> (World, Far) {
     let mut w = World::new(3);
     w.checked = false;
     let memory = w.make(0, ObjType::Untyped, 20);
@@ -162,9 +169,9 @@ fn far() -> (World, Far) {
     for (cap, slot) in given {
         w.give(cap, own, Cap((slot >> 32) as u32));
     }
-    // No CPU is ever without something to run: it would wait for the rest of a message that is
-    // being sent.
-    let _ = [0, 1, 2].map(|cpu| w.start(own, cpu, 1));
+    for cpu in busy {
+        w.start(own, *cpu, 1);
+    }
     w.run();
     w.checked = true;
     (w, Far { memory, task, free, bare, fresh, asker })
@@ -251,6 +258,50 @@ fn who_is_killed_while_it_asks_ends() {
     for what in asks() {
         for arriving in [false, true] {
             answers(&Ask { arriving, what, ends: |far| Regs::op(Op::TaskKill, &[far.asker.cap.arg()]) });
+        }
+    }
+}
+
+/// The asker's CPU idles until the answer comes, and has done before what others ask of it.
+#[test]
+fn an_answer_comes_to_a_cpu_that_idles() {
+    let lets_be: fn(&Far) -> Option<Regs> = |_| None;
+    let suspends: fn(&Far) -> Option<Regs> = |far| Some(Regs::op(Op::TaskSuspend, &[far.asker.cap.arg()]));
+    let kills: fn(&Far) -> Option<Regs> = |far| Some(Regs::op(Op::TaskKill, &[far.asker.cap.arg()]));
+    let takes_time: fn(&Far) -> Option<Regs> = |far| Some(Regs::op(Op::CapDelete, &[at(far.asker.sc)]));
+    for (n, what) in asks().into_iter().enumerate() {
+        for (case, meanwhile) in [lets_be, suspends, kills, takes_time].into_iter().enumerate() {
+            let (mut w, far) = far_with(&[1, 2]);
+            w.does(&far.asker, what(&far));
+            assert!(w.current(0).is_none(), "case {case}: it waits");
+            if let Some(act) = meanwhile(&far) {
+                w.begin(2, act);
+                let _ = (0..STEPS).all(|_| w.step(2) | w.step(0));
+                if w.current(2).is_some() {
+                    w.run();
+                }
+                assert_eq!(w.finish(2).error(), None);
+            }
+            w.run();
+            match case {
+                0 => assert!(w.runs(0, &far.asker)),
+                1 => {
+                    assert!(w.current(0).is_none(), "it is suspended");
+                    w.must(2, Op::TaskResume, &[far.asker.cap.arg()]);
+                    w.run();
+                    assert!(w.runs(0, &far.asker));
+                }
+                2 => {
+                    assert_eq!(far.asker.state(), State::Dead);
+                    continue;
+                }
+                _ => {
+                    assert!(w.current(0).is_none(), "it has no time");
+                    continue;
+                }
+            }
+            let refused = (n == 4).then_some(Error::WouldBlock);
+            assert_eq!(w.result(&far.asker).error(), refused, "operation {n}, case {case}");
         }
     }
 }
