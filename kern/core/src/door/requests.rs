@@ -1,7 +1,6 @@
 //! Requests: what one CPU asks another CPU to do with an object that the other CPU owns. A request
-//! travels in the message block of the requesting task, which waits in
-//! [`State::Restart`](kern_base::task::State::Restart). So a request needs no memory, and it is
-//! served completely even if the task dies.
+//! travels in the message block of the requesting task, which waits in [`State::Restart`]. So a
+//! request needs no memory, and it is served completely even if the task dies.
 //!
 //! A request names only live objects: its task, or the reclaim that the task carries out, keeps
 //! each of them alive until the answer. If an object has moved, the request follows it only while
