@@ -1,9 +1,11 @@
-//! A task that waits for the bits of a Notification, and can run by a few writes.
+//! A task that waits, and can run by a few writes: it has its own time, and nothing has to be done
+//! or told but what it waits for.
 //!
-//! It waits on this CPU, in Wait without a deadline, or receives, with the Notification bound to
-//! it, and has its own time. Nothing but the bits has to be told. The short ways of a device's
-//! interrupt ([`crate::door::device`]) and of bits that come alone as mail
-//! ([`crate::door::arrivals`]) let such a task run without queueing it.
+//! Most such tasks are *listeners*: they wait on this CPU for the bits of a Notification, in Wait
+//! without a deadline, or receive, with the Notification bound to them. The short ways of a
+//! device's interrupt ([`crate::door::device`]) and of bits that come alone as mail
+//! ([`crate::door::arrivals`]) let a listener run without queueing it. The answer to a request lets
+//! its task run in the same way ([`crate::door::requests`]).
 
 use abi::{FLAG_NOTIFICATION, MsgInfo};
 use kern_base::machine::Machine;
