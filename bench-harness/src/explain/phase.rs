@@ -130,8 +130,7 @@ const LABELS: &[(&str, Phase)] = &[
 /// Functions in Rust, by the beginnings of their paths; the longest that fits decides.
 const FUNCTIONS: &[(&str, Belongs)] = &[
     ("ipc_fast::entry", To(Entry)),
-    ("aurora::", To(Entry)),
-    ("aurora_", To(Entry)),
+    ("aurora", To(Entry)),
     ("kern_core::door::entry", To(Entry)),
     ("kern_hal::trap", To(Entry)),
     ("kern_hal::trap::entry::resume", To(Exit)),

@@ -99,8 +99,7 @@ impl World {
     }
 }
 
-/// One user joins while the one from which it has the entry ends. Then another
-/// user wants an entry.
+/// One user joins while the one from which it has the entry ends. Then another user wants it.
 fn join_beside_an_end() {
     model(5, || {
         let world = World::new();
@@ -115,8 +114,7 @@ fn join_beside_an_end() {
     });
 }
 
-/// Something of an entry is taken for a user while the user ends. Then another
-/// user wants an entry.
+/// Something of an entry is taken for a user while that one ends. Then another user wants it.
 fn use_beside_an_end() {
     model(5, || {
         let world = World::new();

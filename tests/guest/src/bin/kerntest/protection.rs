@@ -3,7 +3,7 @@
 //! and expects exactly its tests to fail.
 //!
 //! The kernel itself tries what it must not do ([`Op::MachineAttempt`]), on every CPU. Only test
-//! builds can. What protects programs from each other's priority is tested beside it: [`hog`].
+//! builds can. What protects programs from each other's priority is tested beside it: [`crate::hog`].
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,7 +16,7 @@ use user_rt::layout::{SHARED_VA, slot};
 use user_rt::spawn::own;
 
 use crate::fate::{self, Fate};
-use crate::hog;
+use crate::hog::a_hog_delays_no_better_caller;
 use crate::lab::{Lab, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
@@ -265,8 +265,4 @@ fn attempts_are_checked(_: &mut Lab<'_>) -> Outcome {
         }
     }
     Ok(())
-}
-
-fn a_hog_delays_no_better_caller(lab: &mut Lab<'_>) -> Outcome {
-    hog::delays_no_better_caller(lab)
 }
