@@ -3,7 +3,8 @@
 //! and expects exactly its tests to fail.
 //!
 //! The kernel itself tries what it must not do ([`Op::MachineAttempt`]), on every CPU. Only test
-//! builds can. What protects programs from each other's priority is tested beside it: [`crate::hog`].
+//! builds can. What protects programs from each other's priority is tested beside it:
+//! [`crate::hog`].
 
 use core::sync::atomic::Ordering::Relaxed;
 
